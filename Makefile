@@ -1,0 +1,50 @@
+# One command for each task. `make help` lists them.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+$(VENV)/.installed: requirements/dev.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is missing; install Python 3.11 or newer" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: Python 3.11 or newer is needed; set PYTHON=" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+setup: $(VENV)/.installed ## the virtual environment with everything pinned
+
+run: setup ## the daemon on the embedded practice estate, with its status page
+	$(BIN)/tocsin sandbox
+
+format: setup ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: setup ## ruff, mypy strict, import-linter
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+test-fast: lint ## lint and unit tests, no servers, under a minute
+	$(BIN)/pytest tests/unit tests/contract -n 2
+
+estate: setup ## install and cache the real servers that tests use
+	$(BIN)/python -m estate.install all
+
+test: lint estate ## everything, on real servers too
+	$(BIN)/pytest -m "not long"
+
+test-long: lint estate ## soaks and ten thousands of examples
+	$(BIN)/pytest -m long
+
+clean: ## remove what was built in the checkout
+	rm -rf $(VENV) .mypy_cache .ruff_cache .run dist
+
+.PHONY: help setup run format lint test-fast estate test test-long clean

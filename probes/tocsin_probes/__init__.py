@@ -1,0 +1,1 @@
+"""The bundled probe kinds, one module a kind."""

@@ -1,0 +1,1 @@
+"""The embedded practice estate: small servers that can be made to fail on purpose."""

@@ -1,0 +1,1 @@
+"""What is known now and what happened: entries, history, transitions, the SQLite store."""

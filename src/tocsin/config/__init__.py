@@ -1,0 +1,1 @@
+"""Files and environment become validated specs: strict YAML, interpolation, profiles, registry, diff."""

@@ -1,0 +1,1 @@
+"""What others read: metrics, the HTTP server, the status page, the runbook pages."""

@@ -1,0 +1,74 @@
+"""The base class of every probe kind and of its settings."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from tocsin.model import CommonReason, Gauge, Outcome, ReasonEnum, ReasonInfo, Status
+
+if TYPE_CHECKING:
+    from tocsin.sdk.context import ProbeContext
+
+
+class ProbeSettings(BaseModel):
+    """Settings of one probe: strict, frozen, unknown keys rejected. Credentials are `tocsin.sdk.Secret` fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, use_attribute_docstrings=True)
+
+    def targets(self) -> tuple[str, ...]:
+        """What this probe talks to, as ``scheme://host:port`` (or ``unix:///path``), without any credential.
+
+        Caps on load, the plan and egress rules are keyed by it.
+        """
+        return ()
+
+
+class Probe(ABC):
+    """One probe kind. The engine makes one instance for each configured probe and keeps it while the spec stays.
+
+    Class attributes, all documented in ``tocsin kinds KIND``: ``kind`` (the name in the configuration), ``Settings``,
+    ``Reason`` (bounded reasons beyond `CommonReason`), ``gauges``. ``unauthorized`` says what a 401 or 403 means for
+    this kind: ``failed`` when the target should have answered anybody, ``unknown`` when the probe's own credentials
+    are at fault. ``writes`` and ``costly`` are defaults for the settings of the same name.
+    """
+
+    kind: ClassVar[str]
+    Settings: ClassVar[type[ProbeSettings]]
+    Reason: ClassVar[type[ReasonEnum]]
+    gauges: ClassVar[tuple[Gauge, ...]] = ()
+    unauthorized: ClassVar[Status] = Status.UNKNOWN
+    writes: ClassVar[bool] = False
+    costly: ClassVar[bool] = False
+
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    async def run(self, ctx: ProbeContext) -> Outcome:
+        """One run: ask, judge, return. May raise `ProbeFault` to end early; anything else raised is mapped by
+        `tocsin.sdk.faults.explain`, and becomes unknown/probe_error when nothing maps it."""
+
+    async def close(self) -> None:
+        """Release what the instance holds (watches, pools). Called once, when the probe is removed or the daemon
+        stops; must not raise and must return within a second."""
+
+    @classmethod
+    def reasons(cls, settings: ProbeSettings | None = None) -> tuple[ReasonInfo, ...]:
+        """Every reason this kind can give beyond the common ones. Kinds whose reasons are patterns in the
+        configuration add those of ``settings``."""
+        return tuple(member.info for member in cls.Reason)
+
+    @classmethod
+    def all_reasons(cls, settings: ProbeSettings | None = None) -> tuple[ReasonInfo, ...]:
+        """The kind's own reasons and the common ones, own first, without repeats."""
+        own = {info.code: info for info in cls.reasons(settings)}
+        return (*own.values(), *(member.info for member in CommonReason if member.value not in own))
+
+    @classmethod
+    def summary(cls) -> str:
+        """The first line of the class docstring."""
+        return (inspect.getdoc(cls) or "").partition("\n")[0]
