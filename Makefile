@@ -22,6 +22,10 @@ setup: $(VENV)/.installed ## the virtual environment with everything pinned
 run: setup ## the daemon on the embedded practice estate, with its status page
 	$(BIN)/tocsin sandbox
 
+lock: setup ## pin every dependency with its hashes, naming no registry
+	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-emit-index-url --no-emit-find-links --all-extras --group dev pyproject.toml -o requirements/dev.txt
+
 format: setup ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -47,4 +51,4 @@ test-long: lint estate ## soaks and ten thousands of examples
 clean: ## remove what was built in the checkout
 	rm -rf $(VENV) .mypy_cache .ruff_cache .run dist
 
-.PHONY: help setup run format lint test-fast estate test test-long clean
+.PHONY: help setup run lock format lint test-fast estate test test-long clean

@@ -1,0 +1,120 @@
+"""Just enough of PromQL to lint it: which series an expression selects and which labels it names.
+
+Grammar facts: https://prometheus.io/docs/prometheus/latest/querying/basics/. `promtool` remains the judge of syntax.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+_TOKEN = re.compile(
+    r"""(?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|`[^`]*`)
+      | (?P<comment>\#[^\n]*)
+      | (?P<duration>\d[\d.]*(?:ms|[smhdwy])(?:\d+(?:ms|[smhdwy]))*)
+      | (?P<number>(?:0x[0-9a-fA-F]+|\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+))
+      | (?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)
+      | (?P<symbol>=~|!~|!=|==|>=|<=|[-+*/%^=<>(){}\[\],@])""",
+    re.VERBOSE,
+)
+_GROUPING = {"by", "without", "on", "ignoring", "group_left", "group_right"}
+_WORDS = _GROUPING | {"and", "or", "unless", "bool", "offset", "inf", "nan", "atan2", "start", "end"}
+_MATCHERS = {"=", "!=", "=~", "!~"}
+
+
+@dataclass(frozen=True, slots=True)
+class Matcher:
+    """One label matcher: ``operator`` is ``=``, ``!=``, ``=~`` or ``!~``; regular expressions are anchored."""
+
+    label: str
+    operator: str
+    value: str
+
+    def accepts(self, value: str) -> bool:
+        match self.operator:
+            case "=":
+                return value == self.value
+            case "!=":
+                return value != self.value
+            case "=~":
+                return re.fullmatch(self.value, value) is not None
+            case _:
+                return re.fullmatch(self.value, value) is None
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """One series selector of an expression."""
+
+    metric: str
+    matchers: tuple[Matcher, ...] = ()
+
+    def accepts(self, labels: Mapping[str, str]) -> bool:
+        """Whether a series of this metric with ``labels`` would be selected; an absent label is empty."""
+        return all(matcher.accepts(labels.get(matcher.label, "")) for matcher in self.matchers)
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """What a PromQL expression reads: its selectors, and the labels of its grouping clauses."""
+
+    selectors: tuple[Selector, ...]
+    grouping_labels: frozenset[str]
+
+
+def parse(expression: str) -> Expression:
+    """Reads the selectors and grouping labels. Never raises: what is not understood is passed over."""
+    tokens = [
+        (str(match.lastgroup), match.group())
+        for match in _TOKEN.finditer(expression)
+        if match.lastgroup not in ("comment", "duration")
+    ]
+    selectors: list[Selector] = []
+    grouping: set[str] = set()
+    index = 0
+    while index < len(tokens):
+        kind, text = tokens[index]
+        following = tokens[index + 1][1] if index + 1 < len(tokens) else ""
+        if kind == "name" and text in _GROUPING:
+            if following == "(":
+                index += 2
+                while index < len(tokens) and tokens[index][1] != ")":
+                    if tokens[index][0] == "name":
+                        grouping.add(tokens[index][1])
+                    index += 1
+        elif kind == "name" and text not in _WORDS and not _is_call(tokens, index):
+            matchers: tuple[Matcher, ...] = ()
+            if following == "{":
+                index, matchers = _matchers(tokens, index + 2)
+            selectors.append(Selector(text, matchers))
+        index += 1
+    return Expression(tuple(selectors), frozenset(grouping))
+
+
+def _is_call(tokens: list[tuple[str, str]], index: int) -> bool:
+    following = tokens[index + 1][1] if index + 1 < len(tokens) else ""
+    return following == "(" or following in ("by", "without")
+
+
+def _matchers(tokens: list[tuple[str, str]], index: int) -> tuple[int, tuple[Matcher, ...]]:
+    found: list[Matcher] = []
+    while index < len(tokens) and tokens[index][1] != "}":
+        if tokens[index][0] == "name" and index + 2 < len(tokens) and tokens[index + 1][1] in _MATCHERS:
+            found.append(Matcher(tokens[index][1], tokens[index + 1][1], _unquoted(tokens[index + 2][1])))
+            index += 2
+        index += 1
+    return index, tuple(found)
+
+
+def _unquoted(text: str) -> str:
+    if text.startswith("`"):
+        return text[1:-1]
+    return re.sub(r"\\(.)", r"\1", text[1:-1])
+
+
+def template_queries(annotation: str) -> Iterator[str]:
+    """The PromQL inside ``{{ … | query }}`` of an annotation, with ``printf`` verbs as empty matches."""
+    for match in re.finditer(r'printf\s+"((?:\\.|[^"\\])*)"|query\s+"((?:\\.|[^"\\])*)"', annotation):
+        text = (match.group(1) or match.group(2)).replace('\\"', '"')
+        yield text.replace("%q", '""').replace("%s", "")
