@@ -1,0 +1,1 @@
+"""Side-by-side measurements against peers, on one machine in one run. Figures are ratios."""
