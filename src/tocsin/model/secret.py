@@ -15,32 +15,40 @@ class Reference(str):
     """An interpolated configuration value that can be rendered again later.
 
     It *is* its current text, so that any setting can take it; a `Secret` keeps the ``render`` function and calls it
-    for each use. ``render`` raises `OSError` when a file it names cannot be read.
+    for each use. ``render`` raises `OSError` when a file it names cannot be read. ``identity`` is what was configured:
+    the text with the names of files in place of their content, so that it stays while a file is rotated.
     """
 
     render: Callable[[], str]
     source: str
+    identity: str
 
-    def __new__(cls, text: str, render: Callable[[], str], source: str) -> Self:
+    def __new__(cls, text: str, render: Callable[[], str], source: str, identity: str | None = None) -> Self:
         self = super().__new__(cls, text)
         self.render = render
         self.source = source
+        self.identity = text if identity is None else identity
         return self
 
 
 class Secret:
     """A value that is never shown: ``str``, ``repr``, logs and JSON give a mask. `reveal` reads it."""
 
-    __slots__ = ("_render", "source")
+    __slots__ = ("_identity", "_render", "source")
 
     def __init__(self, value: str) -> None:
         text = str(value)
         self._render: Callable[[], str] = value.render if isinstance(value, Reference) else lambda: text
         self.source = value.source if isinstance(value, Reference) else "literal"
+        self._identity = value.identity if isinstance(value, Reference) else text
 
     def reveal(self) -> str:
         """The secret as it is now. Raises `OSError` when the file it refers to cannot be read."""
         return self._render()
+
+    def identity(self) -> str:
+        """What was configured (`Reference.identity`), for the digest of a configuration. As secret as the secret."""
+        return self._identity
 
     def __repr__(self) -> str:
         return f"Secret({MASK})"
