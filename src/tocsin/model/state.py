@@ -17,11 +17,16 @@ class ProbeState:
     ``status``: the confirmed status; ``unknown`` before the first result (``since`` is None then).
     ``findings``: those of the latest run that agrees with the confirmed status, worst first.
     ``failed_streak``, ``ok_streak``, ``unknown_streak``: consecutive runs towards the next confirmation.
-    ``first_failure_at``: start of the first failed run of the current failed streak; None without one.
+    ``first_failure_at``: when the first failed run of the current failed streak ended; None without one. What a
+    dependency says counts only from a run that started then or later.
+    ``page_streak``, ``first_page_at``: the same two for failed runs of page severity alone, so that a ticket that has
+    been open for weeks does not turn into a page by one lost packet.
     ``alerting``: latched from confirmed failed until confirmed ok; ``severity`` is the worst since then.
-    ``caused_by``: the failing dependency that explains this failure; while it is set, alerting does not start.
+    ``caused_by``: the failing dependency that explains this failure; while it is set, alerting neither starts nor
+    rises to a page.
     ``waiting_since``: when its cause recovered while this probe was still bad, so that it gets fresh runs before it
     alerts; None otherwise.
+    ``last_run_at``, ``last_ok_at``: when the latest run, the latest ok run, started.
     """
 
     status: Status = Status.UNKNOWN
@@ -32,6 +37,8 @@ class ProbeState:
     ok_streak: int = 0
     unknown_streak: int = 0
     first_failure_at: float | None = None
+    page_streak: int = 0
+    first_page_at: float | None = None
     alerting: bool = False
     alerting_since: float | None = None
     severity: Severity | None = None
