@@ -1,0 +1,82 @@
+"""Rule files with the place of each rule, and the rule tests beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tocsin.config.document import Located, Origin, parse
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One recording or alerting rule. ``line`` is that of its first key; ``places`` those of its keys."""
+
+    file: str
+    line: int
+    record: str = ""
+    alert: str = ""
+    expr: str = ""
+    keep_firing_for: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, int] = field(default_factory=dict)
+
+    def line_of(self, key: str) -> int:
+        """The line of one of its keys (``expr``, ``annotations.summary``), or the rule's own."""
+        return self.places.get(key, self.line)
+
+
+def read_rules(files: Iterable[Path], root: Path) -> list[Rule]:
+    """All rules of the files, in order. Raises `ConfigError` when one is not YAML, `OSError` when one cannot be read."""
+    return [rule for file in files for rule in _rules(parse(file.read_bytes(), Origin(_shown(file, root))))]
+
+
+def tested_alerts(files: Iterable[Path], root: Path) -> frozenset[str]:
+    """The names of the alerts that some promtool test expects to fire."""
+    names: set[str] = set()
+    for file in files:
+        document = parse(file.read_bytes(), Origin(_shown(file, root)))
+        for test in _items(document.mapping.get("tests")):
+            for case in _items(test.mapping.get("alert_rule_test")):
+                if _items(case.mapping.get("exp_alerts")):
+                    names.add(_text(case.mapping.get("alertname")))
+    return frozenset(names)
+
+
+def _rules(document: Located) -> Iterator[Rule]:
+    for group in _items(document.mapping.get("groups")):
+        for rule in _items(group.mapping.get("rules")):
+            entries = rule.mapping
+            places = {key: value.place.line for key, value in entries.items()}
+            for part in ("labels", "annotations"):
+                for key, value in (entries[part].mapping if part in entries else {}).items():
+                    places[f"{part}.{key}"] = value.place.line
+            yield Rule(
+                file=rule.at.origin.name,
+                line=min(places.values(), default=rule.at.line),
+                record=_text(entries.get("record")),
+                alert=_text(entries.get("alert")),
+                expr=_text(entries.get("expr")),
+                keep_firing_for=_text(entries.get("keep_firing_for")),
+                labels=_texts(entries.get("labels")),
+                annotations=_texts(entries.get("annotations")),
+                places=places,
+            )
+
+
+def _items(located: Located | None) -> list[Located]:
+    return located.value if located is not None and isinstance(located.value, list) else []
+
+
+def _text(located: Located | None) -> str:
+    return "" if located is None or isinstance(located.value, list | dict) else str(located.value)
+
+
+def _texts(located: Located | None) -> dict[str, str]:
+    return {key: _text(value) for key, value in located.mapping.items()} if located is not None else {}
+
+
+def _shown(file: Path, root: Path) -> str:
+    return file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file)
