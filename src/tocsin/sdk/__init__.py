@@ -19,7 +19,7 @@ from tocsin.sdk.context import ProbeContext
 from tocsin.sdk.faults import ProbeFault
 from tocsin.sdk.http import HttpClient, HttpResponse, TlsSettings
 from tocsin.sdk.probe import Probe, ProbeSettings
-from tocsin.sdk.quantities import ByteCount, Seconds
+from tocsin.sdk.quantities import ByteCount, Seconds, Words
 
 __all__ = [
     "ByteCount",
@@ -40,4 +40,5 @@ __all__ = [
     "Severity",
     "Status",
     "TlsSettings",
+    "Words",
 ]

@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them: ``30s``, ``15m``, ``1MiB``."""
+"""Durations, sizes and lists as people write them: ``30s``, ``15m``, ``1MiB``, ``a, b``."""
 
 from __future__ import annotations
 
@@ -52,3 +52,12 @@ Seconds = Annotated[float, BeforeValidator(parse_duration), Field(ge=0)]
 
 ByteCount = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
 """A setting in bytes, written as a size."""
+
+
+def split_words(value: object) -> object:
+    """The parts of ``"a, b"``, so that a list fits in one environment variable; anything else unchanged."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(split_words)]
+"""A setting that is a list of words: a YAML list, or one text with commas."""
