@@ -1,0 +1,42 @@
+"""The options that are the same on all commands, and what they load."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tocsin.config import Configuration, Registry, Sources, load
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", metavar="FILE", envvar="TOCSIN_CONFIG", help="The configuration, YAML."),
+]
+ProfileOption = Annotated[
+    list[str] | None,
+    typer.Option("--profile", "-p", metavar="NAME", help="A bundled profile (wipe, alexandria) or a path; repeatable."),
+]
+EnvFileOption = Annotated[
+    Path | None,
+    typer.Option("--env-file", metavar="FILE", help="The platform's own variables; the process environment wins."),
+]
+
+
+def sources(config: Path | None, profile: list[str] | None, env_file: Path | None) -> Sources:
+    """What to load. Without any option: ``tocsin.yaml`` in the current folder. Raises `typer.BadParameter`."""
+    if config is None and not profile:
+        config = Path("tocsin.yaml")
+        if not config.is_file():
+            raise typer.BadParameter(
+                "nothing to load: give --config FILE or --profile NAME (or put a tocsin.yaml here); "
+                "`tocsin sandbox` needs neither"
+            )
+    return Sources(config_file=config, profiles=tuple(profile or ()), env_file=env_file, environ=os.environ)
+
+
+def loaded(config: Path | None, profile: list[str] | None, env_file: Path | None) -> tuple[Configuration, Registry]:
+    """The configuration and the kinds it was validated against. Raises `ConfigError`."""
+    registry = Registry.discover()
+    return load(sources(config, profile, env_file), registry), registry
