@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from estate.recipes import (
+    Edit,
+    GoEdited,
     GoMain,
     GoModuleFiles,
     GoPackage,
@@ -155,6 +157,12 @@ TABLE: tuple[Entry, ...] = (
             ("k8s.io/kubernetes/cmd/kube-apiserver", "k8s.io/kubernetes/cmd/kubectl"),
             go="1.24.0",
             staging_version="v0.34.4",
+            # Without these it calls itself v0.0.0, and charts that ask for a minimum refuse it.
+            variables={
+                "k8s.io/component-base/version.gitVersion": "v1.34.4",
+                "k8s.io/component-base/version.gitMajor": "1",
+                "k8s.io/component-base/version.gitMinor": "34",
+            },
         ),
     ),
     Entry(
@@ -171,7 +179,13 @@ TABLE: tuple[Entry, ...] = (
     Entry(
         "tsa",
         "2.0.3",
-        GoPackage("github.com/sigstore/timestamp-authority/v2/cmd/timestamp-server", "v2.0.3"),
+        GoEdited(
+            "github.com/sigstore/timestamp-authority/v2",
+            "v2.0.3",
+            "./cmd/timestamp-server",
+            # Its metrics sit on a fixed port of every address, and it exits when that one is taken.
+            (Edit("pkg/server/prometheus.go", '":2112"', '"127.0.0.1:0"'),),
+        ),
     ),
     Entry(
         "vault",

@@ -117,6 +117,8 @@ class GoMain:
     """Module path -> version that takes its place."""
     staging_version: str | None = None
     """Every `X => ./staging/src/X` of the module (Kubernetes) is replaced by X at this version."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Go string variables set by the linker, such as the version a program tells."""
 
     def __call__(self, shop: Workshop) -> None:
         require("go")
@@ -130,7 +132,8 @@ class GoMain:
         lines = ["module estate.invalid/build", "", f"go {self.go}", "", f"require {self.module} {self.version}", ""]
         lines += [f"replace {path} => {path} {version}" for path, version in sorted(replace.items())]
         (source / "go.mod").write_text("\n".join(lines) + "\n")
-        shop.run(["go", "build", "-mod=mod", "-ldflags=-s -w", "-o", f"{binaries}/", *self.packages], cwd=source)
+        flags = " ".join(["-s", "-w", *(f"-X {name}={value}" for name, value in self.variables.items())])
+        shop.run(["go", "build", "-mod=mod", f"-ldflags={flags}", "-o", f"{binaries}/", *self.packages], cwd=source)
 
     def _staged(self, source: Path) -> list[str]:
         gomod = go_download(self.module, self.version, source)["GoMod"]
@@ -139,6 +142,43 @@ class GoMain:
         )
         replaced = json.loads(shown.stdout).get("Replace") or []
         return [item["Old"]["Path"] for item in replaced if item["New"]["Path"].startswith("./staging/")]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One replacement of text that occurs exactly once in a file."""
+
+    path: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class GoEdited:
+    """One program out of a copy of its module in which a few fixed values were changed."""
+
+    module: str
+    version: str
+    package: str
+    edits: tuple[Edit, ...]
+
+    def __call__(self, shop: Workshop) -> None:
+        require("go")
+        source = shop.folder / "module"
+        shutil.copytree(go_download(self.module, self.version, shop.folder)["Dir"], source)
+        # The module cache is read-only, and so is a copy of it.
+        for folder, _, names in os.walk(source):
+            for path in (Path(folder), *(Path(folder, name) for name in names)):
+                path.chmod(path.stat().st_mode | 0o200)
+        for edit in self.edits:
+            text = (source / edit.path).read_text()
+            if text.count(edit.old) != 1:
+                raise InstallError(
+                    f"{edit.path} of {self.module} has {edit.old} {text.count(edit.old)} times, not once"
+                )
+            (source / edit.path).write_text(text.replace(edit.old, edit.new))
+        (shop.folder / "bin").mkdir()
+        shop.run(["go", "build", "-ldflags=-s -w", "-o", f"{shop.folder / 'bin'}/", self.package], cwd=source)
 
 
 @dataclass(frozen=True)

@@ -191,7 +191,11 @@ class Keycloak(Server):
         self.admin("PUT", f"/{quote(realm)}", settings)
 
     def set_enabled(self, realm: str, enabled: bool) -> None:
-        """Enable or disable a realm (disabled, its endpoints answer 403 or 404)."""
+        """Enable or disable a realm.
+
+        A disabled one still answers 200 for discovery and JWKS; only its token endpoint says 403 `access_denied`,
+        "Realm not enabled" (seen with 26.4.0).
+        """
         self.update_realm(realm, enabled=enabled)
 
     def set_frontend_url(self, realm: str, url: str | None) -> None:
