@@ -1,0 +1,189 @@
+"""Who alerts: the latch over the graph of causes and effects. Pure.
+
+A confirmed failure starts to alert unless something holds it back:
+
+1. A dependency, direct or not, is bad: then this one is an effect and records the root-most of them as its cause.
+   Bad is: confirmed failed, or alerting, or its latest run failed and the next one will tell. Unknown is not a cause.
+   A dependency that is worth a ticket explains no page.
+2. A dependency has not been looked at since this failure was known. The wait is bounded: by the timeout of the
+   dependency and `GRACE_SECONDS`.
+3. Its cause has recovered, and it has not failed ``failures_to_fail`` times since: what recovers takes its effects
+   along, a little later. This wait is bounded too, so that an effect that flaps from then on is heard.
+4. A maintenance window is open.
+
+Suppress the start, never the end: what alerts goes on until a confirmed ok. A ticket that becomes a page is a start.
+A page also takes ``failures_to_fail`` failed runs of page severity in a row, whatever the ticket has been through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from tocsin.model import ProbeSpec, ProbeState, Severity, Status
+from tocsin.running.graph import Graph
+from tocsin.running.maintenance import open_until
+
+GRACE_SECONDS = 5.0
+"""What a run may take beyond its timeout: to be scheduled, to get its permits, to be recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What is to be known and done about one probe now.
+
+    ``check``: dependencies that should run at once. ``again``: this probe should run at once.
+    ``review_at``: when to judge again even if no run ends before (Unix seconds); None when only a run can change it.
+    """
+
+    state: ProbeState
+    check: tuple[str, ...] = ()
+    again: bool = False
+    review_at: float | None = None
+
+
+def judge(name: str, graph: Graph, states: Mapping[str, ProbeState], now: float, up_since: float = 0.0) -> Judgement:
+    """The judgement on ``name`` at ``now``, given what is known about all probes.
+
+    ``up_since``: when this process began to look (Unix seconds). Waiting times count from then at the earliest, so
+    that a dependency gets its chance after a restart, too.
+    """
+    spec, state = graph.specs[name], states[name]
+    if not in_question(state):
+        return Judgement(_undisturbed(state))
+    level = Severity.PAGE if state.page_streak else Severity.TICKET
+    failing_since = state.first_page_at if state.page_streak else state.first_failure_at
+    stale = _stale(name, graph, states, failing_since, now, up_since)
+    check = tuple(stale)
+    bad = _bad(name, graph, states, level, now, up_since)
+    if bad:
+        proven = any(_is_confirmed_bad(states[dependency]) for dependency in bad)
+        held = replace(
+            state,
+            caused_by=_root(bad, graph, states),
+            waiting_since=None if proven else state.waiting_since,
+        )
+        return Judgement(held, check, review_at=None if proven else min(bad.values()))
+    if state.caused_by is not None:
+        state = replace(state, caused_by=None)
+        if state.waiting_since is None:
+            # Failures while the cause was bad say nothing about now.
+            state = replace(
+                state, waiting_since=now, failed_streak=0, first_failure_at=None, page_streak=0, first_page_at=None
+            )
+            return Judgement(state, again=True)
+
+    if state.status is not Status.FAILED or not state.failed_streak:
+        return Judgement(state, check)
+    holds = [*stale.values(), *_recovery_hold(spec, state, now, up_since)]
+    if (end := open_until(spec.maintenance, now)) is not None:
+        holds.append(end)
+    if holds:
+        return Judgement(state, check, review_at=min(holds))
+    severity = Severity.PAGE if state.page_streak >= spec.failures_to_fail else Severity.TICKET
+    if severity is not level and _bad(name, graph, states, severity, now, up_since):
+        # Not a page yet, and as a ticket it is explained.
+        return Judgement(state, check)
+    return Judgement(_started(state, severity, now), check)
+
+
+def in_question(state: ProbeState) -> bool:
+    """Whether alerting could start or rise: there is a failure that is not told yet, or a wait for one."""
+    waiting = state.waiting_since is not None and state.last_status is not Status.OK
+    if state.alerting:
+        return state.severity is not Severity.PAGE and (state.page_streak > 0 or waiting)
+    return state.status is Status.FAILED or state.failed_streak > 0 or waiting
+
+
+def wants_retry(state: ProbeState, spec: ProbeSpec) -> bool:
+    """Whether the next run should come after ``retry_every``: a failure, or its rise to a page, is half confirmed."""
+    if state.last_status is not Status.FAILED or not in_question(state):
+        return False
+    confirmed = state.status is Status.FAILED and state.waiting_since is None
+    if not confirmed:
+        return state.failed_streak < spec.failures_to_fail
+    return state.caused_by is None and 0 < state.page_streak < spec.failures_to_fail
+
+
+def _undisturbed(state: ProbeState) -> ProbeState:
+    if state.caused_by is None and state.waiting_since is None:
+        return state
+    return replace(state, caused_by=None, waiting_since=None)
+
+
+def _started(state: ProbeState, severity: Severity, now: float) -> ProbeState:
+    if not state.alerting:
+        return replace(state, alerting=True, alerting_since=now, severity=severity, waiting_since=None)
+    rises = severity is Severity.PAGE
+    return replace(state, severity=severity, waiting_since=None) if rises else state
+
+
+def _bad(
+    name: str, graph: Graph, states: Mapping[str, ProbeState], level: Severity, now: float, up_since: float
+) -> dict[str, float]:
+    """The bad dependencies that explain a failure worth ``level``, each with the time until which it does."""
+    untils = {
+        dependency: _bad_until(graph.specs[dependency], states[dependency], level, now, up_since)
+        for dependency in graph.dependencies(name)
+    }
+    return {dependency: until for dependency, until in untils.items() if until is not None}
+
+
+def _stale(
+    name: str,
+    graph: Graph,
+    states: Mapping[str, ProbeState],
+    failing_since: float | None,
+    now: float,
+    up_since: float,
+) -> dict[str, float]:
+    """The dependencies without a result as fresh as the failure, each with the time until which it is waited for.
+
+    A clock that was set back ends the wait: nothing would look fresh for as long as it lost.
+    """
+    if failing_since is None or now < failing_since:
+        return {}
+    stale = {}
+    for dependency in graph.dependencies(name):
+        looked_at = states[dependency].last_run_at
+        if looked_at is not None and looked_at >= failing_since:
+            continue
+        until = max(failing_since, up_since) + graph.specs[dependency].timeout + GRACE_SECONDS
+        if now < until:
+            stale[dependency] = until
+    return stale
+
+
+def _bad_until(spec: ProbeSpec, state: ProbeState, level: Severity, now: float, up_since: float) -> float | None:
+    """Until when ``state`` explains a failure worth ``level``: for ever, until its next run is overdue, or not."""
+    if _is_confirmed_bad(state):
+        severity = state.severity if state.alerting else state.findings[0].severity if state.findings else None
+        explains = level is Severity.TICKET or severity is not Severity.TICKET
+        return float("inf") if explains else None
+    if state.last_status is not Status.FAILED or state.last_run_at is None:
+        return None
+    overdue = max(state.last_run_at, up_since) + spec.every + spec.timeout + GRACE_SECONDS
+    explains = level is Severity.TICKET or state.page_streak > 0
+    return overdue if explains and now < overdue else None
+
+
+def _is_confirmed_bad(state: ProbeState) -> bool:
+    return state.status is Status.FAILED or state.alerting
+
+
+def _root(bad: Mapping[str, float], graph: Graph, states: Mapping[str, ProbeState]) -> str:
+    """The bad dependency that no other one explains: alerting before confirmed before suspected, then by name."""
+    roots = [name for name in bad if not any(dependency in bad for dependency in graph.dependencies(name))]
+
+    def order(name: str) -> tuple[bool, bool, str]:
+        return (not states[name].alerting, states[name].status is not Status.FAILED, name)
+
+    return min(roots or bad, key=order)
+
+
+def _recovery_hold(spec: ProbeSpec, state: ProbeState, now: float, up_since: float) -> list[float]:
+    if state.waiting_since is None or state.failed_streak >= spec.failures_to_fail:
+        return []
+    patience = (spec.failures_to_fail + spec.successes_to_recover) * spec.every
+    until = max(state.waiting_since, up_since) + patience
+    return [until] if state.waiting_since <= now < until else []

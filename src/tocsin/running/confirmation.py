@@ -1,0 +1,81 @@
+"""What a run changes in what is known about its probe: streaks, and the status that they confirm. Pure.
+
+A run is one observation; a status is what enough of them agree on:
+
+* ``failed`` after ``failures_to_fail`` failed runs. An unknown run in between neither counts nor starts over, because
+  not being able to look proves nothing; an ok run starts over.
+* ``ok`` after ``successes_to_recover`` ok runs in a row; at once when it is the first thing known about a probe.
+* ``unknown`` after ``failures_to_fail`` unknown runs in a row.
+
+What it means for alerting, given the dependencies, is for `tocsin.running.causes`. Only a confirmed ok ends an alert,
+and that happens here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tocsin.model import ProbeSpec, ProbeState, Run, Severity, Status
+
+
+def advance(state: ProbeState, run: Run, spec: ProbeSpec) -> ProbeState:
+    """The state after ``run``. Alerting may end here; it never starts here."""
+    counted = _counted(state, run)
+    status = _confirmed(state, counted, spec)
+    ended_at = run.started_at + run.duration_seconds
+    if status is not state.status or (state.since is None and _is_settled(counted, spec)):
+        counted = replace(counted, status=status, since=ended_at)
+    if status is run.outcome.status:
+        counted = replace(counted, findings=run.outcome.findings, detail=run.outcome.detail)
+    if status is Status.OK and state.alerting:
+        counted = replace(counted, alerting=False, alerting_since=None, severity=None)
+    return counted
+
+
+def _counted(state: ProbeState, run: Run) -> ProbeState:
+    status = run.outcome.status
+    seen = replace(state, last_run_at=run.started_at, last_status=status)
+    if status is Status.OK:
+        return replace(
+            seen,
+            last_ok_at=run.started_at,
+            ok_streak=state.ok_streak + 1,
+            unknown_streak=0,
+            failed_streak=0,
+            first_failure_at=None,
+            page_streak=0,
+            first_page_at=None,
+        )
+    if status is Status.UNKNOWN:
+        return replace(seen, ok_streak=0, unknown_streak=state.unknown_streak + 1)
+    ended_at = run.started_at + run.duration_seconds
+    page = run.outcome.severity is Severity.PAGE
+    return replace(
+        seen,
+        ok_streak=0,
+        unknown_streak=0,
+        failed_streak=state.failed_streak + 1,
+        first_failure_at=state.first_failure_at if state.failed_streak else ended_at,
+        page_streak=state.page_streak + 1 if page else 0,
+        first_page_at=(state.first_page_at if state.page_streak else ended_at) if page else None,
+    )
+
+
+def _confirmed(state: ProbeState, counted: ProbeState, spec: ProbeSpec) -> Status:
+    match counted.last_status:
+        case Status.OK if counted.ok_streak >= spec.successes_to_recover or _is_first_news(state):
+            return Status.OK
+        case Status.FAILED if counted.failed_streak >= spec.failures_to_fail:
+            return Status.FAILED
+        case Status.UNKNOWN if counted.unknown_streak >= spec.failures_to_fail:
+            return Status.UNKNOWN
+    return state.status
+
+
+def _is_first_news(state: ProbeState) -> bool:
+    return state.since is None and state.failed_streak == 0 and not state.alerting
+
+
+def _is_settled(counted: ProbeState, spec: ProbeSpec) -> bool:
+    """Whether the unknown that every probe begins with has become one that was found."""
+    return counted.last_status is Status.UNKNOWN and counted.unknown_streak >= spec.failures_to_fail
