@@ -1,28 +1,46 @@
-"""HTTP as probes need it: one capped session, bounded bodies, no surprise redirects, certificate facts."""
+"""HTTP as probes need it: one fresh connection a request, bounded answers, no surprise redirects, certificate facts.
+
+The client is our own because it is the daemon's main expense: it connects, writes one request and reads one bounded
+answer, at about a third of the CPU of a general client, and holds no more than the answer's bound in memory. What
+probes do not need is not there: kept-alive connections, pools, cookies, proxies, compression, HTTP/2.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import ssl
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-import aiohttp
 import yarl
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from tocsin.model import CommonReason, Finding, Status
-from tocsin.sdk.faults import ProbeFault, status_finding
+from tocsin.model import CommonReason, Finding, Gauge, Status
+from tocsin.sdk.dial import dial
+from tocsin.sdk.faults import ProbeFault, quoted, status_finding
+from tocsin.sdk.http1 import AnswerReader
 
 if TYPE_CHECKING:
     from tocsin.sdk.context import ProbeContext
 
-MAX_BODY_BYTES = 1 << 20
+CERTIFICATE_EXPIRY: Final = Gauge(
+    "tocsin_certificate_expiry_timestamp_seconds", "End of validity of the certificate that the target showed."
+)
+"""Measured by every kind that sees a target's certificate."""
+
+MAX_BODY_BYTES: Final = 1 << 20
 """How much of an answer is read unless a probe asks for more or less."""
+
+MAX_REDIRECTS: Final = 5
+"""How many redirects are followed, when they are; the next one is returned as it is."""
+
+_REDIRECTS: Final = (301, 302, 303, 307, 308)
 
 
 class TlsSettings(BaseModel):
@@ -35,11 +53,15 @@ class TlsSettings(BaseModel):
     client_key_file: str | None = None
 
 
+_NO_TLS_FILES: Final = TlsSettings()
+
+
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
     """A complete answer. ``body`` holds at most the asked bytes; ``truncated`` says that there was more.
 
-    ``certificate_expires_at``: end of validity of the server's certificate (Unix seconds), None without TLS.
+    ``headers`` is a mapping that ignores case. ``certificate_expires_at``: end of validity of the server's
+    certificate (Unix seconds), None without TLS.
     """
 
     url: str
@@ -59,20 +81,23 @@ class HttpResponse:
         return self.body.decode("utf-8", "replace")
 
     def json(self) -> Any:
-        """The body as JSON (RFC 8259: no NaN). Raises `ProbeFault` with ``unexpected_body``, saying where and what."""
+        """The body as JSON (RFC 8259: UTF-8, no NaN). Raises `ProbeFault` (unexpected_body), saying where and what."""
         if self.truncated:
             raise ProbeFault(CommonReason.UNEXPECTED_BODY, f"more than {len(self.body)} bytes of answer")
+        encoding = self.headers.get("Content-Encoding", "identity")
+        if encoding.lower() != "identity":
+            raise ProbeFault(CommonReason.UNEXPECTED_BODY, f"encoded with {quoted(encoding)}, which was not asked for")
         try:
             return json.loads(self.body.decode("utf-8"), parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
-            start = self.text()[:80]
-            raise ProbeFault(CommonReason.UNEXPECTED_BODY, f"not JSON ({error}); it begins {start!r}") from error
+            what = f"not JSON ({error}); it begins {quoted(self.body[:80])}"
+            raise ProbeFault(CommonReason.UNEXPECTED_BODY, what) from error
 
     def expect(self, *statuses: int, unauthorized: Status = Status.UNKNOWN) -> HttpResponse:
         """Itself when the status is one of ``statuses``; raises `ProbeFault` with the reason for it otherwise."""
         if self.status in statuses:
             return self
-        raise _StatusFault(status_finding(self.status, f"HTTP {self.status} from {_shown(self.url)}", unauthorized))
+        raise _StatusFault(status_finding(self.status, f"HTTP {self.status} from {shown_url(self.url)}", unauthorized))
 
 
 class _StatusFault(ProbeFault):
@@ -81,52 +106,86 @@ class _StatusFault(ProbeFault):
         self.finding = finding
 
 
-class _Response(aiohttp.ClientResponse):
-    """Remembers the peer's certificate, which is out of reach once a short body has been read."""
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What a URL says about the request: made once for each URL and kept."""
 
-    peer_certificate: Mapping[str, Any] | None = None
+    url: str
+    host: str
+    port: int
+    secure: bool
+    origin: str
+    path: str
+    headers: Mapping[str, str]
 
-    async def start(self, connection: Any) -> aiohttp.ClientResponse:
-        transport = connection.transport
-        tls = transport.get_extra_info("ssl_object") if transport is not None else None
-        if tls is not None:
-            self.peer_certificate = tls.getpeercert()
-        return await super().start(connection)
+
+class _Exchange(asyncio.Protocol):
+    """One answer as it comes in over one connection."""
+
+    __slots__ = ("_error", "_finished", "_waiter", "reader")
+
+    def __init__(self, reader: AnswerReader) -> None:
+        self.reader = reader
+        self._finished = False
+        self._error: Exception | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def complete(self) -> None:
+        """Waits for the end of the answer; raises what kept it from coming."""
+        if not self._finished:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        if self._error is not None:
+            raise self._error
+
+    def data_received(self, data: bytes) -> None:
+        if self._finished:
+            return
+        try:
+            if self.reader.feed(data):
+                self._finish(None)
+        except ProbeFault as fault:
+            self._finish(fault)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._finished:
+            return
+        try:
+            self.reader.end()
+        except ConnectionResetError as incomplete:
+            self._finish(error or incomplete)
+        else:
+            self._finish(error)
+
+    def _finish(self, error: Exception | None) -> None:
+        self._finished = True
+        self._error = error
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 @dataclass(slots=True)
 class HttpClient:
-    """The shared session. Create inside a running loop; `close` it there.
+    """What all HTTP requests go through: it keeps TLS contexts, and nothing else. Each request connects anew, so that
+    name resolution, accept and TLS are proven each time; how many at a time is the permits' business."""
 
-    ``fresh_connections``: each request connects anew, so that name resolution, accept and TLS are proven each time.
-    """
-
-    session: aiohttp.ClientSession
-    contexts: dict[tuple[object, ...], ssl.SSLContext] = field(default_factory=dict)
+    user_agent: str = "tocsin"
+    contexts: dict[tuple[str | None, ...], tuple[tuple[int, ...], ssl.SSLContext]] = field(default_factory=dict)
+    """By files: when they were written, and what was made of them."""
     ctx: ProbeContext | None = None
 
     @classmethod
-    def open(cls, *, connections_per_host: int = 8, user_agent: str = "tocsin") -> HttpClient:
-        connector = aiohttp.TCPConnector(
-            limit=0, limit_per_host=connections_per_host, force_close=True, use_dns_cache=False
-        )
-        session = aiohttp.ClientSession(
-            connector=connector,
-            response_class=_Response,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=True,
-            timeout=aiohttp.ClientTimeout(total=None, connect=None),
-            headers={"User-Agent": user_agent},
-            trust_env=False,
-        )
-        return cls(session)
+    def open(cls, *, user_agent: str = "tocsin") -> HttpClient:
+        return cls(user_agent)
 
     async def close(self) -> None:
-        await self.session.close()
+        """Forgets the TLS contexts; lets the loop close what the last requests left."""
+        self.contexts.clear()
+        await asyncio.sleep(0)
 
     def bound(self, ctx: ProbeContext) -> HttpClient:
         """This client, sending the identifiers of one run and counting against its caps."""
-        return HttpClient(self.session, self.contexts, ctx)
+        return HttpClient(self.user_agent, self.contexts, ctx)
 
     async def fetch(
         self,
@@ -141,75 +200,163 @@ class HttpClient:
     ) -> HttpResponse:
         """One request and its whole answer, up to ``max_bytes`` of it.
 
-        Raises what aiohttp, the socket or TLS raise (`tocsin.sdk.faults.explain` knows them), and `ProbeFault` when
-        a client certificate or CA file cannot be read.
+        Another origin that a redirect leads to gets none of ``headers`` and no client certificate. Raises `OSError`
+        for what happens on the network, and `ProbeFault` when the answer is no HTTP, or when a certificate or CA
+        file cannot be read. Raises `ValueError` for a URL that is not http or https, or a header that holds a line
+        break.
         """
-        sent = {"Accept-Encoding": "identity", **(headers or {})}
-        permit: Any = nullcontext()
-        if self.ctx is not None:
-            sent = {"traceparent": self.ctx.traceparent, "X-Request-ID": self.ctx.request_id, **sent}
-            permit = self.ctx.permits.request(origin(url))
-        options: dict[str, Any] = {}
-        if tls is not None and url.startswith("https:"):
-            options["ssl"] = self._context(tls)
-        async with (
-            permit,
-            self.session.request(
-                method, url, headers=sent, data=body, allow_redirects=follow_redirects, max_redirects=5, **options
-            ) as response,
-        ):
-            content, truncated = await _read_bounded(response.content, max_bytes)
-            if truncated:
-                response.close()
-            return HttpResponse(
-                url=str(response.url),
-                status=response.status,
-                headers=response.headers,
-                body=content,
-                truncated=truncated,
-                certificate_expires_at=_expiry(getattr(response, "peer_certificate", None)),
+        target = _target(url)
+        content = body.encode() if isinstance(body, str) else body
+        for _ in range(MAX_REDIRECTS):
+            answer = await self._exchange(method, target, headers, content, max_bytes, tls)
+            following = _redirection(answer, target) if follow_redirects else None
+            if following is None:
+                return answer
+            if answer.status == 303 or (answer.status in (301, 302) and method == "POST"):
+                method, content = ("HEAD" if method == "HEAD" else "GET"), None
+            if following.origin != target.origin:
+                headers, tls = None, (tls and TlsSettings(ca_file=tls.ca_file))
+            target = following
+        return await self._exchange(method, target, headers, content, max_bytes, tls)
+
+    async def _exchange(
+        self,
+        method: str,
+        target: _Target,
+        headers: Mapping[str, str] | None,
+        content: bytes | None,
+        max_bytes: int,
+        tls: TlsSettings | None,
+    ) -> HttpResponse:
+        request = self._request(method, target, headers, content)
+        context = self._context(tls or _NO_TLS_FILES) if target.secure else None
+        bodyless = method == "HEAD"
+        permit: Any = nullcontext() if self.ctx is None else self.ctx.permits.request(target.origin)
+        async with permit:
+            transport, exchange = await dial(
+                lambda: _Exchange(AnswerReader(max_bytes=max_bytes, bodyless=bodyless)),
+                target.host,
+                target.port,
+                tls=context,
             )
+            try:
+                certificate = transport.get_extra_info("peercert") if context else None
+                transport.write(request)
+                await exchange.complete()
+            finally:
+                transport.abort()
+        answer = exchange.reader
+        return HttpResponse(
+            url=target.url,
+            status=answer.status,
+            headers=answer.headers,
+            body=bytes(answer.body),
+            truncated=answer.truncated,
+            certificate_expires_at=_expiry(certificate["notAfter"]) if certificate else None,
+        )
+
+    def _request(self, method: str, target: _Target, headers: Mapping[str, str] | None, content: bytes | None) -> bytes:
+        fields = {**target.headers, "user-agent": self.user_agent}
+        if self.ctx is not None:
+            fields["traceparent"] = self.ctx.traceparent
+            fields["x-request-id"] = self.ctx.request_id
+        if content is not None or method in ("POST", "PUT", "PATCH"):
+            fields["content-length"] = str(len(content or b""))
+        if headers:
+            fields.update((name.lower(), value) for name, value in headers.items())
+        lines = [f"{method} {target.path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+        head = "\r\n".join(lines)
+        if head.count("\r") != len(lines) - 1 or head.count("\n") != len(lines) - 1:
+            raise ValueError("a request header holds a line break")
+        return f"{head}\r\n\r\n".encode() + (content or b"")
 
     def _context(self, tls: TlsSettings) -> ssl.SSLContext:
         files = (tls.ca_file, tls.client_cert_file, tls.client_key_file)
         try:
-            key = tuple((name, os.stat(name).st_mtime_ns if name else None) for name in files)
-            if key not in self.contexts:
-                context = ssl.create_default_context(cafile=tls.ca_file)
-                if tls.client_cert_file:
-                    context.load_cert_chain(tls.client_cert_file, tls.client_key_file)
-                self.contexts[key] = context
+            written = tuple(os.stat(name).st_mtime_ns if name else 0 for name in files)
+            known = self.contexts.get(files)
+            if known is not None and known[0] == written:
+                return known[1]
+            context = ssl.create_default_context(cafile=tls.ca_file)
+            if tls.client_cert_file:
+                context.load_cert_chain(tls.client_cert_file, tls.client_key_file)
         except (OSError, ssl.SSLError) as error:
             raise ProbeFault(CommonReason.CREDENTIALS_MISSING, f"cannot read TLS files: {error}") from error
-        return self.contexts[key]
+        self.contexts[files] = (written, context)
+        return context
 
 
 def origin(url: str) -> str:
-    """``scheme://host:port`` of a URL, without user info, path or query."""
+    """``scheme://host:port`` of a URL, without user info, path or query. Raises `ValueError` when it is not HTTP."""
+    return _target(url).origin
+
+
+def _is_http_url(url: str) -> str:
+    """For settings: refuses what is no HTTP URL, and one with a password in it, because URLs are shown."""
+    origin(url)
+    if yarl.URL(url).user is not None:
+        raise ValueError("a URL is shown in the plan and in logs; put its user and password into a header")
+    return url
+
+
+HttpUrl = Annotated[str, AfterValidator(_is_http_url)]
+"""A setting that is an http:// or https:// URL without credentials."""
+
+
+def certificate_finding(answer: HttpResponse, now: float, days: float) -> Finding | None:
+    """``certificate_expiring`` when the certificate has fewer than ``days`` left at ``now`` (Unix seconds)."""
+    if answer.certificate_expires_at is None:
+        return None
+    left = (answer.certificate_expires_at - now) / 86400
+    if left >= days:
+        return None
+    return Finding.of(CommonReason.CERTIFICATE_EXPIRING, f"{left:.1f} days left")
+
+
+def shown_url(url: str) -> str:
+    """A URL as it may be shown: without user info and query, which may hold secrets."""
+    return str(yarl.URL(url).with_query(None).with_user(None).with_fragment(None))
+
+
+def _parse(url: str) -> _Target:
     parsed = yarl.URL(url)
-    return f"{parsed.scheme}://{parsed.host}:{parsed.port}"
+    host, port = parsed.raw_host, parsed.port
+    if parsed.scheme not in ("http", "https") or not host or not port:
+        raise ValueError(f"{quoted(url)} is not an http:// or https:// URL")
+    headers = {"host": parsed.host_port_subcomponent or host, "accept": "*/*", "accept-encoding": "identity"}
+    if parsed.user is not None:
+        pair = f"{parsed.user}:{parsed.password or ''}".encode()
+        headers["authorization"] = f"Basic {base64.b64encode(pair).decode('ascii')}"
+    return _Target(
+        url=str(parsed.with_user(None).with_fragment(None)),
+        host=host,
+        port=port,
+        secure=parsed.scheme == "https",
+        origin=f"{parsed.scheme}://{parsed.host_subcomponent}:{port}",
+        path=parsed.raw_path_qs,
+        headers={**headers, "connection": "close"},
+    )
 
 
-async def _read_bounded(stream: aiohttp.StreamReader, limit: int) -> tuple[bytes, bool]:
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in stream.iter_any():
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > limit:
-            return b"".join(chunks)[:limit], True
-        await asyncio.sleep(0)
-    return b"".join(chunks), False
+_target = lru_cache(maxsize=4096)(_parse)
+"""Parsed once for each configured URL."""
 
 
-def _expiry(certificate: Mapping[str, Any] | None) -> float | None:
-    return float(ssl.cert_time_to_seconds(certificate["notAfter"])) if certificate else None
+def _redirection(answer: HttpResponse, target: _Target) -> _Target | None:
+    """Where a redirect leads; None when the answer is none, or leads to what is not HTTP."""
+    location = answer.headers.get("Location", "")
+    if answer.status not in _REDIRECTS or not location:
+        return None
+    try:
+        return _parse(str(yarl.URL(target.url).join(yarl.URL(location))))
+    except ValueError:
+        return None
+
+
+@lru_cache(maxsize=4096)
+def _expiry(not_after: str) -> float:
+    return float(ssl.cert_time_to_seconds(not_after))
 
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a JSON value")
-
-
-def _shown(url: str) -> str:
-    parsed = yarl.URL(url)
-    return str(parsed.with_query(None).with_user(None))
