@@ -1,0 +1,92 @@
+"""What is masked, and what stays readable."""
+
+import base64
+import json
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tocsin.model import MASK
+from tocsin.model.redaction import MAX_DETAIL_CHARACTERS, Redactor, one_line
+
+SECRET = 's3cr3t/p@ss "ü'
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        SECRET,
+        quote(SECRET, safe=""),
+        quote_plus(SECRET),
+        quote(SECRET, safe="").lower().replace("ü", "ü"),
+        json.dumps(SECRET)[1:-1],
+        base64.b64encode(SECRET.encode()).decode(),
+        base64.urlsafe_b64encode(SECRET.encode()).decode().rstrip("="),
+    ],
+)
+def test_a_secret_is_masked_in_every_form_that_tools_print_it_in(form: str) -> None:
+    redactor = Redactor.of([SECRET])
+    assert redactor.text(f"before {form} after") == f"before {MASK} after"
+    assert redactor.data(f"before {form} after".encode()) == f"before {MASK} after".encode()
+
+
+@pytest.mark.parametrize("user", ["a", "ab", "abc", "abcd"])
+def test_a_password_in_a_basic_authorization_header_is_masked_whatever_the_user_name(user: str) -> None:
+    header = base64.b64encode(f"{user}:correct-horse".encode()).decode()
+    shown = Redactor.of(["correct-horse"]).text(header)
+    assert MASK in shown
+    assert b"orrect-hors" not in base64.b64decode(shown.replace(MASK, "") + "=" * (-len(shown.replace(MASK, "")) % 4))
+
+
+@pytest.mark.parametrize(
+    ("dsn", "said"),
+    [
+        ("postgresql://wipe:p%40ssw0rd@db:5432/wipe", 'password authentication failed with "p@ssw0rd"'),
+        ("postgresql://wipe:p%40ssw0rd@db:5432/wipe", "cannot parse p%40ssw0rd"),
+        ("host=db user=wipe password='two words'", "near two words"),
+        ("Bearer abc.def.ghi", "token abc.def.ghi is expired"),
+        ("https://api.example/?key=k3y-of-mine&x=1", "GET /?key=k3y-of-mine"),
+    ],
+)
+def test_the_password_inside_a_secret_is_masked_by_itself(dsn: str, said: str) -> None:
+    shown = Redactor.of([dsn]).text(said)
+    assert MASK in shown
+    for word in ("p@ssw0rd", "p%40ssw0rd", "two words", "abc.def.ghi", "k3y-of-mine"):
+        assert word not in shown
+
+
+def test_a_longer_secret_that_contains_a_shorter_one_leaves_no_rest() -> None:
+    assert Redactor.of(["hunter", "hunter2-long"]).text("x hunter2-long y") == f"x {MASK} y"
+
+
+def test_very_short_values_are_left_alone() -> None:
+    assert Redactor.of(["", "a", "no"]).text("a note about nothing") == "a note about nothing"
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(min_size=3, max_size=30), st.text(max_size=20), st.text(max_size=20))
+def test_no_text_with_a_secret_in_it_keeps_the_secret(secret: str, before: str, after: str) -> None:
+    shown = Redactor.of([secret]).text(before + secret + after)
+    assert secret not in shown.replace(MASK, "\0")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("", ""),
+        ("plain", "plain"),
+        ("two\nlines\r\nand\ta tab", "two lines and a tab"),
+        ("\x1b[31mred\x1b[0m", "[31mred [0m"),
+        ("lone \ud800 surrogate", "lone   surrogate"),
+    ],
+)
+def test_a_detail_is_one_line_without_control_characters(text: str, line: str) -> None:
+    assert one_line(text) == line
+
+
+def test_a_detail_is_bounded() -> None:
+    line = one_line("x" * 100_000)
+    assert len(line) == MAX_DETAIL_CHARACTERS
+    assert line.endswith("…")
