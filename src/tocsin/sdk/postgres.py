@@ -140,11 +140,20 @@ async def _connect(ctx: ProbeContext, url: str, target: str, reasons: Reasons) -
     except TimeoutError as error:
         raise ProbeFault(CommonReason.TIMEOUT, f"no session at {target} within {budget:.1f} s") from error
     except (FileNotFoundError, PermissionError) as error:
-        raise ProbeFault(CommonReason.CONNECTION_REFUSED, f"{target}: {error.strerror}") from error
+        if target.startswith("unix:"):
+            raise ProbeFault(CommonReason.CONNECTION_REFUSED, f"{target}: {error.strerror}") from error
+        raise ProbeFault(CommonReason.CREDENTIALS_MISSING, f"a file that the dsn names: {error.strerror}") from error
     except ConnectionError as error:
         if error.errno is not None:
             raise
+        # asyncpg's own, when the server declines what sslmode demands.
         raise ProbeFault(CommonReason.TLS_ERROR, str(error)) from error
+    except OSError as error:
+        first = re.search(r"\[Errno (\d+)\]", str(error))
+        if error.errno is not None or first is None:
+            raise
+        # asyncio's "Multiple exceptions: …" of a name with several addresses carries its numbers only as text.
+        raise OSError(int(first[1]), str(error)) from error
     except ValueError as error:
         raise ProbeFault(CommonReason.CREDENTIALS_MISSING, _BAD_DSN) from error
 

@@ -1,0 +1,174 @@
+"""`postgres`: the server behind a dsn, as its clients depend on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tocsin.sdk import (
+    Finding,
+    Gauge,
+    Outcome,
+    Probe,
+    ProbeContext,
+    ProbeSettings,
+    ReasonEnum,
+    Seconds,
+    Secret,
+    Severity,
+    Status,
+)
+from tocsin.sdk.postgres import read_only, targets_of
+from tocsin.sdk.quantities import format_duration
+
+_CONNECTIONS = Gauge("tocsin_postgres_connections", "Client connections that are open on the server.")
+_CONNECTIONS_LIMIT = Gauge("tocsin_postgres_connections_limit", "Connections that ordinary roles may open.")
+_LAG = Gauge("tocsin_postgres_replication_lag_seconds", "How far a replica is behind.", ("replica",))
+_TRANSACTION = Gauge("tocsin_postgres_oldest_transaction_seconds", "Age of the oldest transaction that is open.")
+
+_STATE = """
+SELECT
+  pg_is_in_recovery() AS in_recovery,
+  (SELECT setting = 'on' AND source NOT IN ('user', 'database user', 'client', 'session')
+     FROM pg_settings WHERE name = 'default_transaction_read_only') AS read_only_by_default,
+  (SELECT sum(numbackends) FROM pg_stat_database) AS connections,
+  (SELECT sum(CASE name WHEN 'max_connections' THEN 1 ELSE -1 END * setting::int) FROM pg_settings
+    WHERE name IN ('max_connections', 'superuser_reserved_connections', 'reserved_connections')) AS connections_limit,
+  extract(epoch FROM now() - pg_last_xact_replay_timestamp())::float AS replay_age,
+  pg_last_wal_replay_lsn() = pg_last_wal_receive_lsn() AS replayed_all,
+  EXISTS (SELECT FROM pg_stat_wal_receiver) AS receiving,
+  activity.oldest, activity.hidden
+FROM (
+  SELECT extract(epoch FROM now() - min(xact_start))::float AS oldest,
+         count(*) FILTER (WHERE query = '<insufficient privilege>') AS hidden
+  FROM pg_stat_activity
+  WHERE pid <> pg_backend_pid() AND (backend_type IS NULL OR backend_type = 'client backend')
+) AS activity
+"""
+"""One row, in views that any role may read. PostgreSQL 17 documentation, 27.2 "The Cumulative Statistics System": a
+role without pg_monitor sees other roles' rows with their columns empty, and numbackends in full."""
+
+_REPLICAS = """
+SELECT application_name AS name, state, extract(epoch FROM replay_lag)::float AS lag,
+       pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END,
+                       replay_lsn) AS bytes_behind
+FROM pg_stat_replication ORDER BY application_name LIMIT 50
+"""
+
+
+class PostgresLimits(BaseModel):
+    """What is still well. ``lag`` and ``transaction_age`` need the role pg_monitor to be seen on a primary."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    connections_percent: float = Field(default=85.0, gt=0, le=100)
+    lag: Seconds | None = None
+    transaction_age: Seconds | None = None
+
+
+class Postgres(Probe):
+    """A PostgreSQL server takes connections and writes; its replicas and transactions are in order."""
+
+    kind = "postgres"
+    gauges = (_CONNECTIONS, _CONNECTIONS_LIMIT, _LAG, _TRANSACTION)
+
+    class Settings(ProbeSettings):
+        dsn: Secret
+        limits: PostgresLimits = PostgresLimits()
+        expect_writable: bool = True
+        """Whether this must be a primary that takes writes; false for a replica."""
+
+        def targets(self) -> tuple[str, ...]:
+            return targets_of(self.dsn)
+
+    class Reason(ReasonEnum):
+        READ_ONLY = "read_only", "The server takes no writes: it is a replica, or read-only by its configuration."
+        SATURATED = "saturated", "More of the server's connections are in use than the limit."
+        LAGGING = "lagging", "A replica is further behind than the limit.", Severity.TICKET
+        TOO_MANY_CONNECTIONS = "too_many_connections", "The server refuses new connections because none is left."
+        STARTING_UP = (
+            "starting_up",
+            "The server is starting, recovering or shutting down, and takes no connections yet.",
+        )
+        DATABASE_MISSING = "database_missing", "The server has no database of that name, or lets nobody connect to it."
+        TRANSACTION_TOO_OLD = (
+            "transaction_too_old",
+            "A transaction is open for longer than the limit; it holds locks and keeps VACUUM from cleaning.",
+            Severity.TICKET,
+        )
+        PERMISSION_DENIED = (
+            "permission_denied",
+            "The probe's role may not see what a limit is about; GRANT pg_monitor to it.",
+            Severity.TICKET,
+            Status.UNKNOWN,
+        )
+
+    async def run(self, ctx: ProbeContext) -> Outcome:
+        settings: Postgres.Settings = self.settings
+        reasons = {
+            "53300": self.Reason.TOO_MANY_CONNECTIONS,
+            "57P03": self.Reason.STARTING_UP,
+            "3D000": self.Reason.DATABASE_MISSING,
+            "55000": self.Reason.DATABASE_MISSING,
+        }
+        async with read_only(ctx, settings.dsn, reasons) as connection:
+            state = await connection.fetchrow(_STATE)
+            replicas = await connection.fetch(_REPLICAS)
+        ctx.measure(_CONNECTIONS, state["connections"])
+        ctx.measure(_CONNECTIONS_LIMIT, state["connections_limit"])
+        if state["oldest"] is not None:
+            ctx.measure(_TRANSACTION, state["oldest"])
+        lags = dict(_lags(state, replicas))
+        for replica, lag in lags.items():
+            if lag is not None:
+                ctx.measure(_LAG, lag, replica=replica)
+        role = "replica" if state["in_recovery"] else "primary"
+        return Outcome.of(
+            self._judge(state, lags),
+            f"{role}, {state['connections']} of {state['connections_limit']} connections",
+        )
+
+    def _judge(self, state: Any, lags: Mapping[str, float | None]) -> Iterator[Finding]:
+        limits, reason = self.settings.limits, self.Reason
+        if self.settings.expect_writable:
+            if state["in_recovery"]:
+                yield Finding.of(reason.READ_ONLY, "the server is a replica (pg_is_in_recovery)")
+            elif state["read_only_by_default"]:
+                yield Finding.of(reason.READ_ONLY, "default_transaction_read_only is on")
+        used, limit = state["connections"], state["connections_limit"]
+        if used * 100 > limit * limits.connections_percent:
+            yield Finding.of(reason.SATURATED, f"{used} of {limit} connections, over {limits.connections_percent:g} %")
+        if limits.lag is not None:
+            for replica, lag in lags.items():
+                if lag is None:
+                    yield Finding.of(reason.PERMISSION_DENIED, "this role cannot see how far replicas are", "lag")
+                elif lag > limits.lag:
+                    behind, most = format_duration(round(lag)), format_duration(limits.lag)
+                    yield Finding.of(reason.LAGGING, f"{replica} is {behind} behind, the limit is {most}", replica)
+        if limits.transaction_age is not None:
+            oldest = state["oldest"] or 0.0
+            if oldest > limits.transaction_age:
+                age, most = format_duration(round(oldest)), format_duration(limits.transaction_age)
+                yield Finding.of(reason.TRANSACTION_TOO_OLD, f"open for {age}, the limit is {most}", "transactions")
+            elif state["hidden"]:
+                yield Finding.of(
+                    reason.PERMISSION_DENIED,
+                    f"the transactions of {state['hidden']} sessions are hidden from this role",
+                    "transactions",
+                )
+
+
+def _lags(state: Any, replicas: list[Any]) -> Iterator[tuple[str, float | None]]:
+    """Seconds behind, by replica; None where the role may not see it. The server itself is ``this`` when a replica.
+
+    A replica that has replayed all it received, and still receives, is 0 behind however long ago that was (an idle
+    primary sends nothing).
+    """
+    if state["in_recovery"]:
+        caught_up = state["receiving"] and state["replayed_all"]
+        yield "this", 0.0 if caught_up else (state["replay_age"] or 0.0)
+    for replica in replicas:
+        hidden = replica["state"] is None
+        yield replica["name"] or "unnamed", None if hidden else (replica["lag"] or 0.0)

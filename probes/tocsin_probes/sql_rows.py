@@ -1,0 +1,127 @@
+"""`sql_rows`: what a query returns, counted and aged."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tocsin.sdk import (
+    Finding,
+    Gauge,
+    Outcome,
+    Probe,
+    ProbeContext,
+    ProbeSettings,
+    ReasonEnum,
+    Seconds,
+    Secret,
+    Severity,
+    Status,
+    Words,
+)
+from tocsin.sdk.postgres import read_only, targets_of, unix_time
+from tocsin.sdk.quantities import format_duration
+from tocsin.sdk.sql_text import Name, Select, quoted
+
+CAP = 10_000
+"""Rows counted at most; a limit above it raises the cap."""
+
+SAMPLE_ROWS = 20
+SAMPLE_CHARACTERS = 200
+
+_ROWS = Gauge("tocsin_rows", "Rows that the query returns, counted up to the probe's cap.")
+_OLDEST = Gauge("tocsin_rows_oldest_timestamp_seconds", "Time of the oldest row that the query returns.")
+
+
+class RowLimits(BaseModel):
+    """What is still well. ``rows``: at most so many; ``min_rows``: at least so many; ``age``: of the oldest row."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rows: int | None = Field(default=None, ge=0)
+    min_rows: int = Field(default=0, ge=0)
+    age: Seconds | None = None
+
+
+class SqlRows(Probe):
+    """A read-only query returns no more, no fewer and no older rows than it should."""
+
+    kind = "sql_rows"
+    gauges = (_ROWS, _OLDEST)
+
+    class Settings(ProbeSettings):
+        dsn: Secret
+        query: Select
+        """One SELECT. It becomes a subquery, so a LIMIT of its own also limits what is counted."""
+        time_column: Name = ""
+        """A column of the query's result: timestamp, date, or Unix time in seconds or milliseconds."""
+        time_zone: str = "UTC"
+        """Where times without a zone were written."""
+        sample_columns: Words = ()
+        """Columns of the query's result that are kept as evidence, 20 rows at most, when there is something wrong."""
+        limits: RowLimits = RowLimits()
+
+        def targets(self) -> tuple[str, ...]:
+            return targets_of(self.dsn)
+
+    class Reason(ReasonEnum):
+        TOO_MANY = "too_many", "The query returns more rows than the limit."
+        TOO_FEW = "too_few", "The query returns fewer rows than there must be."
+        TOO_OLD = "too_old", "The oldest row that the query returns is older than the limit."
+        QUERY_ERROR = (
+            "query_error",
+            "The database cannot run the query; its tables, columns or values are not those it names.",
+            Severity.TICKET,
+            Status.UNKNOWN,
+        )
+        PERMISSION_DENIED = (
+            "permission_denied",
+            "The probe's role may not read what the query reads.",
+            Severity.TICKET,
+            Status.UNKNOWN,
+        )
+
+    async def run(self, ctx: ProbeContext) -> Outcome:
+        settings: SqlRows.Settings = self.settings
+        reasons = {"42501": self.Reason.PERMISSION_DENIED, "42": self.Reason.QUERY_ERROR, "22": self.Reason.QUERY_ERROR}
+        cap = max(CAP, (settings.limits.rows or 0) + 1, settings.limits.min_rows)
+        async with read_only(ctx, settings.dsn, reasons) as connection:
+            time = quoted(settings.time_column) if settings.time_column else "NULL"
+            counted = await connection.fetchrow(
+                f"SELECT count(*) AS rows, min(t) AS oldest FROM "
+                f"(SELECT {time} AS t FROM (\n{settings.query}\n) AS q LIMIT {cap}) AS counted"
+            )
+            rows, oldest = counted["rows"], unix_time(counted["oldest"], settings.time_zone)
+            findings = self._judge(rows, oldest, ctx.now(), cap)
+            if findings and settings.sample_columns:
+                ctx.attach("rows.csv", await self._sample(connection), "text/csv")
+        ctx.measure(_ROWS, rows)
+        if oldest is not None:
+            ctx.measure(_OLDEST, oldest)
+        return Outcome.of(findings, f"{rows} rows")
+
+    def _judge(self, rows: int, oldest: float | None, now: float, cap: int) -> list[Finding]:
+        limits: RowLimits = self.settings.limits
+        found = []
+        if limits.rows is not None and rows > limits.rows:
+            shown = f"at least {rows}" if rows == cap else str(rows)
+            found.append(Finding.of(self.Reason.TOO_MANY, f"{shown} rows, the limit is {limits.rows}"))
+        if rows < limits.min_rows:
+            found.append(Finding.of(self.Reason.TOO_FEW, f"{rows} rows, there must be {limits.min_rows}"))
+        if limits.age is not None and oldest is not None and now - oldest > limits.age:
+            age, limit = format_duration(round(now - oldest)), format_duration(limits.age)
+            found.append(Finding.of(self.Reason.TOO_OLD, f"the oldest row is {age} old, the limit is {limit}"))
+        return found
+
+    async def _sample(self, connection: Any) -> str:
+        columns = [quoted(name) for name in self.settings.sample_columns]
+        chosen = ", ".join(f"left({column}::text, {SAMPLE_CHARACTERS}) AS {column}" for column in columns)
+        rows = await connection.fetch(f"SELECT {chosen} FROM (\n{self.settings.query}\n) AS q LIMIT {SAMPLE_ROWS}")
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(self.settings.sample_columns)
+        writer.writerows(rows)
+        return text.getvalue()
