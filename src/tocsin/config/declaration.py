@@ -1,0 +1,101 @@
+"""What every probe is configured with, whatever its kind, and what a document holds besides its probes."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from tocsin.config.caps import CapsSettings
+from tocsin.config.maintenance import WindowSettings
+from tocsin.model import Severity
+from tocsin.sdk import Seconds
+
+PROBE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,98}[a-z0-9])?")
+"""A probe's name is a metric label and a part of URLs."""
+
+RESERVED_LABELS = frozenset(
+    ("probe", "system", "incident", "kind", "severity", "status", "reason", "component", "cause", "outcome", "job")
+) | {"instance", "alertname", "le", "quantile"}
+"""Label names that tocsin's own metrics and Prometheus use."""
+
+
+def _label(name: str) -> str:
+    if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", name) or name.startswith("__"):
+        raise ValueError(f"{name!r} is not a label name; use letters, digits and underscores")
+    if name in RESERVED_LABELS:
+        raise ValueError(f"the label {name!r} is taken; use another name")
+    return name
+
+
+def _control(target: str) -> str:
+    try:
+        parts = urlsplit(target)
+        whole = parts.hostname and (parts.port is not None if parts.scheme == "tcp" else True)
+    except ValueError:
+        raise ValueError("not an address; write tcp://host:port or https://host/path") from None
+    if parts.scheme not in ("tcp", "http", "https") or not whole:
+        raise ValueError("not a control target; write tcp://host:port or https://host/path")
+    if parts.username or parts.password:
+        raise ValueError("a control target takes no user or password")
+    return target
+
+
+PathName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Duration = Annotated[Seconds, Field(gt=0, le=31 * 86400)]
+LabelName = Annotated[str, AfterValidator(_label)]
+Streak = Annotated[int, Field(ge=1, le=100)]
+
+
+class DocumentSettings(BaseModel):
+    """The top level of a configuration or profile. ``defaults`` and ``probes`` are validated on their own.
+
+    ``profiles`` and ``env_file`` belong to the user's own file; a profile has neither.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Literal[1] = 1
+    profiles: tuple[str, ...] = ()
+    env_file: str | None = None
+    vantage: str = ""
+    controls: tuple[Annotated[str, AfterValidator(_control)], ...] = ()
+    caps: CapsSettings = CapsSettings()
+    defaults: dict[str, Any] = {}
+    probes: dict[str, Any] = {}
+
+
+class Defaults(BaseModel):
+    """What ``defaults`` may give."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    every: Duration = 30.0
+    timeout: Duration = 5.0
+    retry_every: Duration | None = None
+    jitter: Seconds = 0.0
+    failures_to_fail: Streak = 2
+    successes_to_recover: Streak = 2
+    maintenance: tuple[WindowSettings, ...] = ()
+    labels: dict[LabelName, str] = {}
+    vantage: str = ""
+
+
+class Declaration(Defaults):
+    """The settings every probe has. Durations in seconds once validated; see `tocsin.model.ProbeSpec`.
+
+    ``retry_every`` unset is 5 s, or ``every`` where that is shorter. ``writes`` and ``costly`` unset are as the kind
+    says.
+    """
+
+    kind: str
+    system: PathName
+    incident: PathName
+    enabled: bool = True
+    severity: Severity = Severity.PAGE
+    severities: dict[str, Severity] = {}
+    depends_on: tuple[str, ...] = ()
+    writes: bool | None = None
+    costly: bool | None = None
