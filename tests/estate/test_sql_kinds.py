@@ -1,0 +1,294 @@
+"""`sql_rows` and `job_queue` on a real PostgreSQL: every reason, caused in the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from estate.servers.postgresql import PostgreSQL
+from tests.probing import Probed, RealClock, probe_once
+from tocsin.sdk import Outcome
+from tocsin_probes.job_queue import JobQueue
+from tocsin_probes.sql_rows import SqlRows
+
+pytestmark = pytest.mark.estate
+
+QUERY = """
+    SELECT id, tenant_id, status, anchor_tx_hash, created_at FROM certificates -- unanchored
+    WHERE anchor_tx_hash = '' OR anchor_tx_hash IS NULL
+    ORDER BY created_at DESC;
+"""
+SCHEMA = """
+    CREATE TABLE certificates (id int, tenant_id int, status text, anchor_tx_hash text, created_at timestamptz);
+    CREATE TYPE job_status AS ENUM ('pending', 'retry', 'running', 'done');
+    CREATE TABLE jobs (id serial, queue text, status job_status, created_at timestamptz DEFAULT now());
+    CREATE INDEX ON jobs (queue, status, created_at);
+    CREATE TABLE dead_jobs (id serial, queue text, failed_at timestamp DEFAULT (now() AT TIME ZONE 'UTC'));
+    CREATE ROLE reader LOGIN PASSWORD 'reader';
+    GRANT SELECT ON jobs TO reader;
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgreSQL]:
+    with PostgreSQL() as started:
+        yield started
+
+
+class Tables:
+    """One empty database with the tables of a platform."""
+
+    def __init__(self, server: PostgreSQL, name: str) -> None:
+        self.dsn = server.create_database(name)
+        self.reader = server.dsn(name, "reader", "reader")
+        self._server, self._name = server, name
+
+    def execute(self, sql: str) -> None:
+        self._server.execute(sql, database=self._name)
+
+    async def rows(self, **settings: Any) -> Probed:
+        return await probe_once(
+            SqlRows(SqlRows.Settings(**{"dsn": self.dsn, "query": QUERY, "time_column": "created_at"} | settings))
+        )
+
+    async def queues(self, memory: dict[str, Any] | None = None, clock: RealClock | None = None, **own: Any) -> Probed:
+        usual = {"dsn": self.dsn, "waiting_statuses": "pending, retry", "queues": "proofs.validated, proofs.retry"}
+        return await probe_once(JobQueue(JobQueue.Settings(**usual | own)), memory=memory, clock=clock)
+
+
+@pytest.fixture
+def tables(server: PostgreSQL) -> Iterator[Tables]:
+    made = Tables(server, "platform")
+    made.execute(SCHEMA)
+    yield made
+    server.drop_database("platform")
+    server.execute("DROP ROLE reader")
+
+
+def reasons(outcome: Outcome) -> set[tuple[str, str]]:
+    return {(finding.reason, finding.component) for finding in outcome.findings}
+
+
+# sql_rows
+
+
+async def test_rows_are_counted_and_aged_with_the_query_s_own_order_comment_and_semicolon(tables: Tables) -> None:
+    tables.execute("""
+        INSERT INTO certificates SELECT n, 1, 'CERTIFIED_NO_ANCHOR', NULLIF('', CASE n WHEN 1 THEN '' END),
+        now() - n * interval '1 minute' FROM generate_series(1, 30) AS n""")
+    seen = await tables.rows(limits={"rows": 30, "age": "1h"})
+    assert seen.verdict == ("ok", None)
+    assert seen.measured("tocsin_rows") == 30
+    assert seen.measured("tocsin_rows_oldest_timestamp_seconds") == pytest.approx(RealClock().wall() - 1800, abs=5)
+    assert seen.attachments == ()
+
+
+async def test_rows_over_the_limit_are_too_many_and_some_are_kept_as_evidence(tables: Tables) -> None:
+    tables.execute("INSERT INTO certificates SELECT n, 1, repeat('x', 999), '', now() FROM generate_series(1, 30) n")
+    seen = await tables.rows(limits={"rows": 29}, sample_columns=["id", "status"])
+    assert seen.verdict == ("failed", "too_many")
+    (kept,) = seen.attachments
+    lines = kept.content.decode().splitlines()
+    assert lines[0] == "id,status"
+    assert len(lines) == 21
+    assert max(map(len, lines)) < 210
+    assert "xxx" not in seen.detail
+
+
+async def test_counting_stops_at_the_cap(tables: Tables) -> None:
+    tables.execute("INSERT INTO certificates SELECT n, 1, '', '', now() FROM generate_series(1, 20000) n")
+    seen = await tables.rows(limits={"rows": 5})
+    assert seen.verdict == ("failed", "too_many")
+    assert seen.measured("tocsin_rows") == 10_000
+    assert seen.detail == "at least 10000 rows, the limit is 5"
+
+
+async def test_an_old_row_is_too_old_and_no_rows_have_no_age(tables: Tables) -> None:
+    empty = await tables.rows(limits={"rows": 0, "age": "1h"})
+    assert empty.verdict == ("ok", None)
+    assert [measurement.gauge.name for measurement in empty.measurements] == ["tocsin_rows"]
+    tables.execute("INSERT INTO certificates VALUES (1, 1, '', '', now() - interval '2 hours')")
+    old = await tables.rows(limits={"age": "1h"})
+    assert old.verdict == ("failed", "too_old")
+    assert old.detail == "the oldest row is 2h old, the limit is 1h"
+
+
+async def test_rows_that_must_be_there_and_are_not_are_too_few(tables: Tables) -> None:
+    assert (await tables.rows(limits={"min_rows": 1})).verdict == ("failed", "too_few")
+
+
+async def test_times_without_a_zone_are_read_in_the_configured_one(tables: Tables) -> None:
+    for zone, reason in (("Europe/Paris", "too_old"), ("UTC", None)):
+        seen = await tables.rows(
+            query="SELECT (now() AT TIME ZONE 'UTC') - interval '10 minutes' AS created_at",
+            time_zone=zone,
+            limits={"age": "30m"},
+        )
+        assert seen.outcome.reason == reason, zone
+
+
+async def test_unix_times_in_seconds_and_milliseconds_and_dates_are_times(tables: Tables) -> None:
+    for column in ("extract(epoch FROM now())", "(extract(epoch FROM now()) * 1000)::bigint", "now()::date"):
+        seen = await tables.rows(query=f"SELECT {column} AS created_at", limits={"age": "25h"})
+        assert seen.verdict == ("ok", None), seen.detail
+    seen = await tables.rows(query="SELECT 'yesterday' AS created_at")
+    assert seen.verdict == ("failed", "unexpected_body")
+
+
+async def test_a_query_that_cannot_run_is_unknown_and_says_what_the_server_said(tables: Tables) -> None:
+    dividing = "SELECT 1 WHERE 1 / (random() * 0)::int = 1"
+    for query in ("SELECT * FROM absent", "SELECT absent FROM certificates", "SELECT 1 FROM", dividing):
+        seen = await tables.rows(query=query, time_column="")
+        assert seen.verdict == ("unknown", "query_error"), query
+    assert "division by zero" in seen.detail
+
+
+async def test_a_query_that_would_write_is_refused_by_the_server(tables: Tables) -> None:
+    for query in (
+        "WITH gone AS (DELETE FROM certificates RETURNING 1) SELECT * FROM gone",
+        "SELECT nextval('jobs_id_seq')",
+    ):
+        seen = await tables.rows(query=query, time_column="")
+        assert seen.outcome.status.value == "unknown", (query, seen.detail)
+
+
+async def test_a_role_that_may_not_read_is_unknown(tables: Tables) -> None:
+    assert (await tables.rows(dsn=tables.reader)).verdict == ("unknown", "permission_denied")
+
+
+# job_queue
+
+
+async def test_an_empty_queue_is_well_and_measured(tables: Tables) -> None:
+    seen = await tables.queues()
+    assert seen.verdict == ("ok", None), seen.detail
+    assert seen.measured("tocsin_queue_jobs", queue="proofs.retry", status="pending") == 0
+    assert seen.measured("tocsin_queue_oldest_seconds", queue="proofs.retry") == 0
+
+
+async def test_a_deep_queue_is_a_backlog_of_its_own_and_other_statuses_do_not_count(tables: Tables) -> None:
+    tables.execute("""
+        INSERT INTO jobs (queue, status) SELECT 'proofs.validated', 'pending' FROM generate_series(1, 8);
+        INSERT INTO jobs (queue, status) SELECT 'proofs.validated', 'retry' FROM generate_series(1, 3);
+        INSERT INTO jobs (queue, status) SELECT 'proofs.retry', 'done' FROM generate_series(1, 99);
+        INSERT INTO jobs (queue, status) SELECT 'other', 'pending' FROM generate_series(1, 99)""")
+    seen = await tables.queues(limits={"depth": 10})
+    assert reasons(seen.outcome) == {("backlog", "proofs.validated")}
+    assert seen.measured("tocsin_queue_jobs", queue="proofs.validated", status="retry") == 3
+    assert (await tables.queues(limits={"depth": 10}, queue_limits={"proofs.validated": {"depth": 11}})).verdict == (
+        "ok",
+        None,
+    )
+
+
+async def test_an_old_job_is_a_backlog_and_one_that_is_due_later_is_not(tables: Tables) -> None:
+    tables.execute(
+        "INSERT INTO jobs (queue, status, created_at) VALUES ('proofs.retry', 'retry', now() + interval '1h')"
+    )
+    assert (await tables.queues()).verdict == ("ok", None)
+    tables.execute(
+        "INSERT INTO jobs (queue, status, created_at) VALUES ('proofs.retry', 'retry', now() - interval '1h')"
+    )
+    seen = await tables.queues(limits={"age": "30m"})
+    assert reasons(seen.outcome) == {("backlog", "proofs.retry")}
+    assert seen.measured("tocsin_queue_oldest_seconds", queue="proofs.retry") == pytest.approx(3600, abs=5)
+
+
+async def test_a_queue_that_nobody_takes_from_is_stalled_though_more_arrive(tables: Tables) -> None:
+    memory: dict[str, Any] = {}
+    clock = RealClock()
+    own = {"limits": {"stalled": "10m", "age": "1d"}}
+    tables.execute("INSERT INTO jobs (queue, status) SELECT 'proofs.retry', 'pending' FROM generate_series(1, 5)")
+    assert (await tables.queues(memory, clock, **own)).verdict == ("ok", None)
+    tables.execute("INSERT INTO jobs (queue, status) SELECT 'proofs.retry', 'pending' FROM generate_series(1, 5)")
+    clock.offset = 590
+    assert (await tables.queues(memory, clock, **own)).verdict == ("ok", None)
+    clock.offset = 620
+    seen = await tables.queues(memory, clock, **own)
+    assert reasons(seen.outcome) == {("stalled", "proofs.retry")}
+    tables.execute("UPDATE jobs SET status = 'running' WHERE id = 1")
+    assert (await tables.queues(memory, clock, **own)).verdict == ("ok", None)
+    clock.offset = 1230
+    assert (await tables.queues(memory, clock, **own)).outcome.reason == "stalled"
+
+
+async def test_dead_letters_are_counted_by_queue_from_a_table_or_a_query(tables: Tables) -> None:
+    source = {"table": "dead_jobs", "time_column": "failed_at"}
+    well = await tables.queues(waiting_statuses=(), dead_letters=source)
+    assert well.verdict == ("ok", None)
+    assert well.measured("tocsin_queue_dead_letters", queue="proofs.retry") == 0
+    tables.execute("INSERT INTO dead_jobs (queue) VALUES ('proofs.retry'), ('proofs.retry'), ('surprise')")
+    for dead in (source, {"query": "SELECT queue FROM dead_jobs -- all of them"}):
+        seen = await tables.queues(dead_letters=dead)
+        assert reasons(seen.outcome) == {("dead_letters", "proofs.retry"), ("dead_letters", "surprise")}
+        assert seen.measured("tocsin_queue_dead_letters", queue="proofs.retry") == 2
+    assert (await tables.queues(dead_letters=source, limits={"dead_letters": 2})).verdict == ("ok", None)
+
+
+async def test_without_queues_every_queue_that_waits_is_watched(tables: Tables) -> None:
+    tables.execute("INSERT INTO jobs (queue, status) VALUES ('one', 'pending'), ('two', 'retry'), ('three', 'done')")
+    seen = await tables.queues(queues=())
+    watched = {m.label_map()["queue"] for m in seen.measurements}
+    assert watched == {"one", "two"}
+
+
+async def test_a_contract_that_is_not_configured_is_missing(tables: Tables) -> None:
+    for own in ({"waiting_statuses": ""}, {"dead_letters": {"table": ""}}):
+        assert (await tables.queues(**own)).verdict == ("unknown", "contract_missing")
+
+
+async def test_what_does_not_exist_is_told_with_the_setting_that_names_it(tables: Tables) -> None:
+    for own, reason, setting in (
+        ({"table": "tasks"}, "table_missing", "set table"),
+        ({"dead_letters": {"table": "dlq"}}, "table_missing", "set dead_letters.table"),
+        ({"queue_column": "topic"}, "column_missing", "set queue_column"),
+        ({"status_column": "state"}, "column_missing", "set status_column"),
+        ({"time_column": "run_at"}, "column_missing", "set time_column"),
+        (
+            {"dead_letters": {"table": "dead_jobs", "time_column": "died"}},
+            "column_missing",
+            "set dead_letters.time_column",
+        ),
+        ({"waiting_statuses": "queued"}, "column_missing", "set waiting_statuses"),
+    ):
+        seen = await tables.queues(**own)
+        assert seen.outcome.reason == reason, own
+        assert seen.detail.endswith(setting), seen.detail
+
+
+async def test_a_queue_that_must_exist_is_missing_until_it_had_a_job(tables: Tables) -> None:
+    memory: dict[str, Any] = {}
+    own = {"must_exist": True, "queues": ["proofs.retry"]}
+    assert (await tables.queues(memory, **own)).verdict == ("failed", "queue_missing")
+    tables.execute("INSERT INTO jobs (queue, status) VALUES ('proofs.retry', 'done')")
+    assert (await tables.queues(memory, **own)).verdict == ("ok", None)
+    tables.execute("DELETE FROM jobs")
+    assert (await tables.queues(memory, **own)).verdict == ("ok", None)
+
+
+async def test_the_names_and_tables_of_empty_pgmq_twins_are_never_green(tables: Tables) -> None:
+    tables.execute("""
+        CREATE SCHEMA pgmq;
+        CREATE TABLE pgmq.q_proofs_validated (msg_id bigint, enqueued_at timestamptz);
+        INSERT INTO jobs (queue, status) VALUES ('proofs.validated', 'done')""")
+    named = await tables.queues(queues="proofs_validated")
+    assert named.verdict == ("unknown", "wrong_queue_source")
+    assert "proofs.validated" in named.detail
+    table = await tables.queues(table="pgmq.q_proofs_validated")
+    assert table.verdict == ("unknown", "wrong_queue_source")
+    honest = await tables.queues(queues="mail_out")
+    assert honest.verdict == ("ok", None)
+
+
+async def test_names_with_quotes_and_schemas_stay_names(tables: Tables) -> None:
+    odd = 'work."Odd ""Jobs"" here"'
+    tables.execute(f"""
+        CREATE SCHEMA work;
+        CREATE TABLE {odd} ("Queue" text, status text, at timestamp);
+        INSERT INTO {odd} VALUES ('it''s', 'pending', now() AT TIME ZONE 'UTC')""")
+    seen = await tables.queues(
+        table=odd, queue_column='"Queue"', time_column="at", queues=["it's"], limits={"depth": 0}
+    )
+    assert reasons(seen.outcome) == {("backlog", "it's")}, seen.detail
