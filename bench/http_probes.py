@@ -24,7 +24,7 @@ from pathlib import Path
 
 import aiohttp
 
-from estate.ports import free_port
+from estate.ports import reserve_port
 from estate.servers.blackbox import Blackbox
 from estate.servers.nginx import Nginx
 
@@ -47,7 +47,7 @@ class Daemon:
 
     def __init__(self, url: str, count: int, every: str) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="tocsin-bench-")
-        self.port = free_port()
+        self.port = reserve_port()
         config = Path(self.folder.name) / "tocsin.yaml"
         probe = f"{{kind: http, system: bench, incident: bench, every: {every}, timeout: 900ms, url: '{url}', expect: {{status: [200]}}}}"
         lines = ["version: 1", "caps: {default: {concurrency: 64, requests_per_minute: 100000}}", "probes:"]
@@ -83,7 +83,9 @@ class Daemon:
 
 
 def runs_of(metrics: str) -> float:
-    return sum(float(line.rpartition(" ")[2]) for line in metrics.splitlines() if line.startswith("tocsin_probe_runs_total{"))
+    return sum(
+        float(line.rpartition(" ")[2]) for line in metrics.splitlines() if line.startswith("tocsin_probe_runs_total{")
+    )
 
 
 async def tocsin_round(url: str, probes: int, seconds: float) -> float:
@@ -111,7 +113,9 @@ async def blackbox_round(exporter: Blackbox, url: str, probes: int, seconds: flo
         next_due = time.monotonic()
         while time.monotonic() < end:
             async with session.get(
-                f"{exporter.url}/probe", params={"target": url, "module": "http_2xx"}, headers={"Accept-Encoding": "gzip"}
+                f"{exporter.url}/probe",
+                params={"target": url, "module": "http_2xx"},
+                headers={"Accept-Encoding": "gzip"},
             ) as answer:
                 await answer.read()
             asked += 1
@@ -172,7 +176,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scale-seconds", type=float, default=65)
     options = parser.parse_args()
-    print(json.dumps(asyncio.run(compare(options.probes, options.seconds, options.rounds, options.scale_seconds)), indent=2))
+    print(
+        json.dumps(
+            asyncio.run(compare(options.probes, options.seconds, options.rounds, options.scale_seconds)), indent=2
+        )
+    )
 
 
 if __name__ == "__main__":
