@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import ClassVar, Self
 
 from estate import guard
-from estate.process_tree import Seen, members, send
+from estate.process_tree import Seen, alive, members, send
 
 _POLL = 0.05
 _LOG_LINES_SHOWN = 30
@@ -46,6 +46,7 @@ class Server(ABC):
         self.log = self.folder / "server.log"
         self.start_seconds: float | None = None
         """How long the last start took until ready."""
+        self.paused = False
         self._process: subprocess.Popen[bytes] | None = None
 
     @abstractmethod
@@ -128,9 +129,12 @@ class Server(ABC):
             return
         self.resume()
         if self._process.poll() is None:
+            asked = self.processes
             os.killpg(self._process.pid, self.stop_signal)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(self.stop_patience)
+            deadline = time.monotonic() + self.stop_patience
+            # All of them, not only the first: a shell that started the real server is gone before it.
+            while any(alive(seen) for seen in asked) and time.monotonic() < deadline:
+                time.sleep(_POLL)
         self.kill()
 
     def kill(self) -> None:
@@ -145,14 +149,23 @@ class Server(ABC):
         self._process.wait(self.stop_patience)
         guard.release(self._process.pid)
         self._process = None
+        self.paused = False
 
     def pause(self) -> None:
-        """Freeze it (SIGSTOP to every process): ports stay open, nothing answers."""
-        send(self.processes, signal.SIGSTOP)
+        """Freeze it (SIGSTOP to every process): ports stay open, nothing answers. Returns when all stand still."""
+        self.paused = True
+        deadline = time.monotonic() + self.stop_patience
+        # Again and again, because a process may fork before the signal reaches it.
+        while awake := [seen for seen in self.processes if seen.state not in "Tt"]:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{self.name} does not freeze: {awake}")
+            send(awake, signal.SIGSTOP)
+            time.sleep(_POLL / 10)
 
     def resume(self) -> None:
         """End a pause. Does nothing to a server that is not paused."""
         send(self.processes, signal.SIGCONT)
+        self.paused = False
 
     def restart(self) -> Self:
         """Stop and start again: same ports, same data."""

@@ -5,6 +5,7 @@ A signal to the process group alone is not enough: PostgreSQL's children make gr
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from dataclasses import dataclass
@@ -34,6 +35,12 @@ def look(pid: int) -> Seen | None:
     return Seen(pid, int(fields[1]), int(fields[2]), fields[0], int(fields[19]))
 
 
+def alive(seen: Seen) -> bool:
+    """Whether this very process still runs (a zombie does not)."""
+    now = look(seen.pid)
+    return now is not None and now.started == seen.started and now.state not in "ZX"
+
+
 def members(leader: int) -> list[Seen]:
     """The living processes (no zombies) that are in the group of `leader` or descend from one that is."""
     everyone = [seen for name in os.listdir("/proc") if name.isdigit() and (seen := look(int(name)))]
@@ -53,10 +60,6 @@ def members(leader: int) -> list[Seen]:
 def send(processes: list[Seen], number: signal.Signals) -> None:
     """Send a signal to each of these that is still the same process."""
     for seen in processes:
-        now = look(seen.pid)
-        if now is None or now.started != seen.started:
-            continue
-        try:
-            os.kill(seen.pid, number)
-        except ProcessLookupError:
-            continue
+        if alive(seen):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(seen.pid, number)
