@@ -1,0 +1,136 @@
+"""The estate: every simulated server of the platform, started together, stopped together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from tocsin_sandbox.identity import IdentityProvider
+from tocsin_sandbox.postgresql import Cluster, Installation
+from tocsin_sandbox.serving import Site, free_port
+from tocsin_sandbox.storage import Storage
+from tocsin_sandbox.wipe import BUCKETS, Life, ReadOnlyRole, furnish
+from tocsin_sandbox.wipe_api import WipeApi
+
+KEYCLOAK_DATABASE = "keycloak"
+Progress = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Estate:
+    """What faults act on. Made by `build`, then `start`; `stop` may be called at any point and again."""
+
+    database: Cluster
+    keycloak_database: Cluster
+    storage: Storage
+    identity: IdentityProvider
+    keycloak: Site
+    keycloak_management: Site
+    wipe_api: WipeApi
+    wipe: Site
+    life: Life
+    role: ReadOnlyRole = field(default_factory=ReadOnlyRole)
+    keycloak_role: ReadOnlyRole = field(default_factory=ReadOnlyRole)
+    held: list[asyncpg.Connection[Any]] = field(default_factory=list)
+    """Connections that a fault keeps open."""
+    _life_task: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def build(cls, folder: Path) -> Estate:
+        """Everything under ``folder``, nothing started. Raises `PostgresqlMissingError`."""
+        installation = await Installation.find(folder)
+        database = Cluster(installation, folder / "wipe-database", free_port())
+        keycloak_database = Cluster(installation, folder / "keycloak-database", free_port())
+        storage = Storage(free_port(), BUCKETS.values(), [BUCKETS["S3_BUCKET_BILLING_DROP"]])
+        keycloak_port = free_port()
+        identity = await asyncio.to_thread(
+            IdentityProvider.create, f"http://127.0.0.1:{keycloak_port}", lambda: _answers(keycloak_database)
+        )
+        jwks = {realm.issuer: f"{realm.issuer}/protocol/openid-connect/certs" for realm in identity.realms.values()}
+        wipe_api = WipeApi(database, storage, jwks)
+        return cls(
+            database=database,
+            keycloak_database=keycloak_database,
+            storage=storage,
+            identity=identity,
+            keycloak=Site(keycloak_port, identity.build),
+            keycloak_management=Site(free_port(), identity.build_management),
+            wipe_api=wipe_api,
+            wipe=Site(free_port(), wipe_api.build),
+            life=Life(database, storage, _practice_anchor),
+        )
+
+    async def start(self, progress: Progress = lambda line: None) -> None:
+        """Start all servers and the platform's life. ``progress`` is told what has been started."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._start_database(progress))
+            group.create_task(self._start_keycloak(progress))
+            group.create_task(self._start_storage(progress))
+        await self.wipe.start()
+        await self.life.pulse()
+        self._life_task = asyncio.create_task(self.life.run(), name="life of the platform")
+        progress("Wipe API")
+
+    async def stop(self) -> None:
+        """Stop everything within 4 seconds; never raises for what is already gone."""
+        if self._life_task is not None:
+            self._life_task.cancel()
+            await asyncio.wait([self._life_task])
+            self._life_task = None
+        await self.release()
+        await asyncio.gather(
+            self.wipe.stop(),
+            self.keycloak.stop(),
+            self.keycloak_management.stop(),
+            self.storage.stop(),
+            self.database.stop(),
+            self.keycloak_database.stop(),
+        )
+
+    async def release(self) -> None:
+        """Close the connections that a fault holds."""
+        held, self.held = self.held, []
+        for connection in held:
+            with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                connection.terminate()
+
+    async def _start_database(self, progress: Progress) -> None:
+        await self.database.create()
+        await self.database.start()
+        await furnish(self.database, self.role)
+        progress("PostgreSQL of Wipe")
+
+    async def _start_keycloak(self, progress: Progress) -> None:
+        await self.keycloak_database.create()
+        await self.keycloak_database.start()
+        await self.keycloak_database.execute(f"CREATE DATABASE {KEYCLOAK_DATABASE}")
+        statements = self.keycloak_role.statements(KEYCLOAK_DATABASE, ("public",))
+        await self.keycloak_database.execute_each(statements, database=KEYCLOAK_DATABASE)
+        progress("PostgreSQL of Keycloak")
+        await self.keycloak.start()
+        await self.keycloak_management.start()
+        progress("Keycloak")
+
+    async def _start_storage(self, progress: Progress) -> None:
+        await self.storage.start()
+        progress("S3")
+
+
+async def _answers(cluster: Cluster) -> bool:
+    """Whether the cluster answers a query within two seconds, asked anew each time."""
+    try:
+        async with asyncio.timeout(2):
+            await cluster.execute("SELECT 1")
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        return False
+    return True
+
+
+async def _practice_anchor(digest: bytes) -> str | None:
+    return "0x" + digest.hex()

@@ -1,0 +1,11 @@
+"""The catalogue of faults: every switch there is, by name."""
+
+from __future__ import annotations
+
+from tocsin_sandbox import database_faults, identity_faults, storage_faults
+from tocsin_sandbox.fault import Fault
+
+FAULTS: tuple[Fault, ...] = (*identity_faults.FAULTS, *storage_faults.FAULTS, *database_faults.FAULTS)
+"""In the order in which they are listed: by incident."""
+
+BY_NAME: dict[str, Fault] = {fault.name: fault for fault in FAULTS}

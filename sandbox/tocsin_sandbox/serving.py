@@ -1,0 +1,94 @@
+"""A simulated HTTP server that can be stopped, started again on the same port, and made to misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+_HTML = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Dashboard</title><script type="module" src="/app.js"></script></head>
+<body><div id="root"></div></body></html>
+"""
+
+
+class Mood(StrEnum):
+    """How a site treats every request."""
+
+    NORMAL = "normal"
+    SILENT = "silent"
+    """Accepts and answers nothing."""
+    CUT = "cut"
+    """Closes the connection without an answer."""
+    ERROR = "error"
+    """Answers 500."""
+    HTML = "html"
+    """Answers 200 with the page of a single-page application, as nginx does with a fallback to index.html."""
+    LIMITED = "limited"
+    """Answers 429."""
+
+
+class Site:
+    """One application on one loopback port. ``build`` is called at each start: aiohttp freezes a served application."""
+
+    def __init__(self, port: int, build: Callable[[], web.Application]) -> None:
+        self.port = port
+        self.mood = Mood.NORMAL
+        self._build = build
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def running(self) -> bool:
+        return self._runner is not None
+
+    async def start(self) -> None:
+        if self._runner is not None:
+            return
+        app = self._build()
+        app.middlewares.append(self._misbehave)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2, handler_cancellation=True)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", self.port).start()
+        self._runner = runner
+
+    async def stop(self) -> None:
+        """Close the port and every connection: clients are refused from now on."""
+        if self._runner is not None:
+            runner, self._runner = self._runner, None
+            await runner.cleanup()
+
+    @web.middleware
+    async def _misbehave(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        match self.mood:
+            case Mood.SILENT:
+                await asyncio.get_running_loop().create_future()
+            case Mood.CUT:
+                if request.transport is not None:
+                    request.transport.abort()
+            case Mood.ERROR:
+                return web.json_response({"error": "internal"}, status=500)
+            case Mood.HTML:
+                return web.Response(text=_HTML, content_type="text/html")
+            case Mood.LIMITED:
+                return web.json_response({"error": "too_many_requests"}, status=429, headers={"Retry-After": "30"})
+            case Mood.NORMAL:
+                return await handler(request)
+        return web.Response()
+
+
+Check = Callable[[], Awaitable[bool]]
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
