@@ -7,12 +7,18 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 
-def data(folder: str) -> Traversable:
-    """The folder ``profiles``, ``alerts``, ``runbooks``, ``dashboards`` or ``drills``. Raises `FileNotFoundError`."""
-    packed = files("tocsin").joinpath("data", folder)
-    if packed.is_dir():
-        return packed
-    checkout = Path(__file__).resolve().parents[2] / folder
-    if checkout.is_dir():
-        return checkout
-    raise FileNotFoundError(f"tocsin was installed without its {folder}; install it again from a wheel")
+def folder(name: str) -> Path:
+    """The folder ``profiles``, ``alerts``, ``runbooks``, ``dashboards`` or ``drills``. Raises `FileNotFoundError`.
+
+    A wheel is installed unpacked, so its data is plain files.
+    """
+    package = Path(str(files("tocsin")))
+    for candidate in (package / "data" / name, package.parents[1] / name):
+        if candidate.is_dir():
+            return candidate
+    raise FileNotFoundError(f"tocsin was installed without its {name}; install it again from a wheel")
+
+
+def data(name: str) -> Traversable:
+    """`folder`, as importlib's resources have it."""
+    return folder(name)

@@ -1,0 +1,106 @@
+"""``tocsin plan``: what would run, against what, and which contracts are missing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import aiohttp
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tocsin.cli.options import ConfigOption, EnvFileOption, ProfileOption, loaded
+from tocsin.config import PlannedProbe, describe
+
+
+def plan(
+    config: ConfigOption = None,
+    profile: ProfileOption = None,
+    env_file: EnvFileOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One object a line.")] = False,
+    against: Annotated[
+        str | None, typer.Option("--against", metavar="URL", help="Show what differs from the daemon at URL.")
+    ] = None,
+) -> None:
+    """Show what would run: probes, targets, intervals, secrets by their source, and what is not configured yet.
+
+    Examples: `tocsin plan --profile wipe --env-file .env`, `tocsin plan -c tocsin.yaml --against http://localhost:9760`
+    """
+    configuration, _ = loaded(config, profile, env_file)
+    rows = describe(configuration)
+    if against is not None:
+        _difference(rows, asyncio.run(_running(against)))
+    elif as_json:
+        for row in rows:
+            typer.echo(json.dumps(plain(row)))
+    else:
+        _table(rows)
+
+
+def plain(row: PlannedProbe) -> dict[str, Any]:
+    """A row as JSON data; secrets by setting and source."""
+    return {**asdict(row), "secrets": [str(secret) for secret in row.secrets]}
+
+
+def _table(rows: tuple[PlannedProbe, ...]) -> None:
+    console = Console(highlight=False)
+    table = Table("probe", "kind", "every", "timeout", "targets", "depends on", "secrets", box=None, pad_edge=False)
+    group = ("", "")
+    for row in rows:
+        if (row.system, row.incident) != group:
+            group = (row.system, row.incident)
+            table.add_row(f"[bold]{row.system} / {row.incident}[/]")
+        marks = "".join(f" [yellow]{mark}[/]" for mark in ("writes", "costly") if getattr(row, mark))
+        targets = "[yellow]contract missing[/]" if row.missing else "\n".join(row.targets)
+        secrets = "\n".join(str(secret) for secret in row.secrets)
+        table.add_row(
+            f"  {row.name}{marks}", row.kind, row.every, row.timeout, targets, "\n".join(row.depends_on), secrets
+        )
+    console.print(table)
+    missing = [(row.name, contract) for row in rows for contract in row.missing]
+    console.print(f"\n{len(rows)} probes")
+    if missing:
+        console.print(f"\n[bold]{len(missing)} contracts are missing[/]; each makes its probe answer unknown:")
+        contracts = Table("variable", "setting", "probe", box=None, pad_edge=False)
+        for name, contract in missing:
+            contracts.add_row(f"  {contract.variable}", contract.setting, name)
+        console.print(contracts)
+        console.print("Set them in the environment or in --env-file FILE.")
+
+
+async def _running(url: str) -> dict[str, Mapping[str, Any]]:
+    """The plan of a running daemon, by probe. Exits with 2 when it does not answer as one."""
+    try:
+        timeout = aiohttp.ClientTimeout(total=10)
+        async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
+            async with session.get(f"{url.rstrip('/')}/api/v1/plan") as answer:
+                answer.raise_for_status()
+                return {row["name"]: row for row in (await answer.json())["probes"]}
+    except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError) as error:
+        typer.echo(f"tocsin plan: no tocsin daemon answers at {url}: {error or type(error).__name__}", err=True)
+        raise typer.Exit(2) from None
+
+
+def _difference(rows: tuple[PlannedProbe, ...], running: Mapping[str, Mapping[str, Any]]) -> None:
+    wanted = {row.name: json.loads(json.dumps(plain(row))) for row in rows}
+    console = Console(highlight=False)
+    same = True
+    for name in sorted(wanted.keys() | running.keys()):
+        if name not in running:
+            console.print(f"[green]+ {name}[/]  {wanted[name]['kind']}")
+        elif name not in wanted:
+            console.print(f"[red]- {name}[/]  {running[name].get('kind')}")
+        else:
+            before, after = running[name], wanted[name]
+            changes = [key for key in after if key != "source" and after[key] != before.get(key)]
+            for key in changes:
+                console.print(f"[yellow]~ {name}[/]  {key}: {before.get(key)} → {after[key]}")
+            same = same and not changes
+            continue
+        same = False
+    if same:
+        console.print("no difference")
