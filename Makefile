@@ -26,6 +26,9 @@ lock: setup ## pin every dependency with its hashes, naming no registry
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-emit-index-url --no-emit-find-links --all-extras --group dev pyproject.toml -o requirements/dev.txt
 
+docs: setup ## write docs/reference from the code
+	$(BIN)/python docs/generate.py
+
 format: setup ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -51,4 +54,4 @@ test-long: lint estate ## soaks and ten thousands of examples
 clean: ## remove what was built in the checkout
 	rm -rf $(VENV) .mypy_cache .ruff_cache .run dist
 
-.PHONY: help setup run lock format lint test-fast estate test test-long clean
+.PHONY: help setup run lock docs format lint test-fast estate test test-long clean

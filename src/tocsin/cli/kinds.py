@@ -39,7 +39,7 @@ def _show(console: Console, probe: type[Probe]) -> None:
     settings = Table("setting", "type", "default", "meaning", title="Settings", title_justify="left", box=None)
     for name, field in probe.Settings.model_fields.items():
         default = "required" if field.is_required() else _plain(field.get_default(call_default_factory=True))
-        settings.add_row(name, _type_name(field.annotation), default, field.description or "")
+        settings.add_row(name, type_name(field.annotation), default, field.description or "")
     console.print(settings)
     reasons = Table("reason", "status", "severity", "meaning", title="\nReasons", title_justify="left", box=None)
     for info in probe.all_reasons():
@@ -52,7 +52,8 @@ def _show(console: Console, probe: type[Probe]) -> None:
         console.print(gauges)
 
 
-def _type_name(annotation: object) -> str:
+def type_name(annotation: object) -> str:
+    """A type as users read it."""
     return getattr(annotation, "__name__", None) or str(annotation).replace("typing.", "").replace("tocsin.sdk.", "")
 
 

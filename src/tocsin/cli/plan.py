@@ -76,10 +76,12 @@ async def _running(url: str) -> dict[str, Mapping[str, Any]]:
     """The plan of a running daemon, by probe. Exits with 2 when it does not answer as one."""
     try:
         timeout = aiohttp.ClientTimeout(total=10)
-        async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
-            async with session.get(f"{url.rstrip('/')}/api/v1/plan") as answer:
-                answer.raise_for_status()
-                return {row["name"]: row for row in (await answer.json())["probes"]}
+        async with (
+            aiohttp.ClientSession(timeout=timeout, trust_env=False) as session,
+            session.get(f"{url.rstrip('/')}/api/v1/plan") as answer,
+        ):
+            answer.raise_for_status()
+            return {row["name"]: row for row in (await answer.json())["probes"]}
     except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError) as error:
         typer.echo(f"tocsin plan: no tocsin daemon answers at {url}: {error or type(error).__name__}", err=True)
         raise typer.Exit(2) from None

@@ -42,8 +42,8 @@ def export(
         typer.echo(str(out / source.name))
     if docs_url == _DOCS:
         typer.echo(
-            f"note: alerts about tocsin itself link to {_DOCS}; publish the pages of `tocsin runbook tocsin/…` somewhere "
-            "that does not need the daemon and give --docs-url",
+            f"note: alerts about tocsin itself link to {_DOCS}; publish runbooks/tocsin where it does not need the "
+            "daemon, and give --docs-url",
             err=True,
         )
 
@@ -65,7 +65,9 @@ def lint_command(
 ) -> None:
     """Check that alerts, runbook sections, reasons, metrics and probes fit together; exit 0 when they do, 1 if not.
 
-    Without options: the shipped files and all bundled profiles. Example: `tocsin rules lint -c tocsin.yaml --alerts my.yaml`
+    Without options: the shipped files and all bundled profiles.
+
+    Example: `tocsin rules lint -c tocsin.yaml --alerts my.yaml --runbooks pages/`
     """
     problems = lint(_subject(config, profile, env_file, alerts or [], alert_tests or [], runbooks))
     for problem in problems:

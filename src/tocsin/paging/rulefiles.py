@@ -18,6 +18,8 @@ class Rule:
     record: str = ""
     alert: str = ""
     expr: str = ""
+    wait: str = ""
+    """Its ``for``."""
     keep_firing_for: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
@@ -29,7 +31,7 @@ class Rule:
 
 
 def read_rules(files: Iterable[Path], root: Path) -> list[Rule]:
-    """All rules of the files, in order. Raises `ConfigError` when one is not YAML, `OSError` when one cannot be read."""
+    """All rules of the files, in order. Raises `ConfigError` when one is not YAML, `OSError` when it is unreadable."""
     return [rule for file in files for rule in _rules(parse(file.read_bytes(), Origin(_shown(file, root))))]
 
 
@@ -59,6 +61,7 @@ def _rules(document: Located) -> Iterator[Rule]:
                 record=_text(entries.get("record")),
                 alert=_text(entries.get("alert")),
                 expr=_text(entries.get("expr")),
+                wait=_text(entries.get("for")),
                 keep_firing_for=_text(entries.get("keep_firing_for")),
                 labels=_texts(entries.get("labels")),
                 annotations=_texts(entries.get("annotations")),
