@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,12 @@ class Caps:
         return max(matching, key=lambda match: match[0])[1] if matching else self.default
 
 
+def _pattern(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9+.*-]+://\S+", text):
+        raise ValueError("not a dependency; write scheme://host:port, where * stands for anything")
+    return text
+
+
 class CapSettings(BaseModel):
     """``{concurrency: 4, requests_per_minute: 300}``; what is left out comes from the default."""
 
@@ -50,7 +57,7 @@ class CapsSettings(BaseModel):
 
     runs: Annotated[int, Field(ge=1, le=10_000)] = Caps().runs
     default: CapSettings = CapSettings()
-    dependencies: dict[Annotated[str, Field(pattern=r"^[a-z*][a-z0-9+.*-]*://\S+$")], CapSettings] = {}
+    dependencies: dict[Annotated[str, AfterValidator(_pattern)], CapSettings] = {}
 
     def caps(self) -> Caps:
         default = self.default.over(Caps().default)

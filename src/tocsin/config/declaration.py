@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -43,7 +43,19 @@ def _control(target: str) -> str:
     return target
 
 
-PathName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+def _path_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", name):
+        raise ValueError(f"{name!r} cannot be part of a web address; use lower-case letters, digits and dashes")
+    return name
+
+
+def _known_version(version: int) -> int:
+    if version != 1:
+        raise ValueError(f"version {version} is not known; this tocsin reads version 1")
+    return version
+
+
+PathName = Annotated[str, AfterValidator(_path_name)]
 Duration = Annotated[Seconds, Field(gt=0, le=31 * 86400)]
 LabelName = Annotated[str, AfterValidator(_label)]
 Streak = Annotated[int, Field(ge=1, le=100)]
@@ -57,7 +69,7 @@ class DocumentSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    version: Literal[1] = 1
+    version: Annotated[int, AfterValidator(_known_version)] = 1
     profiles: tuple[str, ...] = ()
     env_file: str | None = None
     vantage: str = ""

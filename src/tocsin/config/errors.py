@@ -28,10 +28,15 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used. ``str`` gives one line a problem: ``file:line: key: message``."""
+    """The configuration cannot be used. ``str`` gives one line a problem: ``file:line: key: message``.
+
+    ``problems``: without repeats, file by file, by line.
+    """
 
     def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = tuple(dict.fromkeys(problems))
+        found = list(dict.fromkeys(problems))
+        files = list(dict.fromkeys(problem.file for problem in found))
+        self.problems = tuple(sorted(found, key=lambda problem: (files.index(problem.file), problem.line)))
         super().__init__("\n".join(map(str, self.problems)))
 
 

@@ -48,7 +48,7 @@ def load(sources: Sources, registry: Mapping[str, type[Probe]]) -> Configuration
     process = Variables(sources.environ)
     first = _top_level(own, process, reading, only=_READ_FIRST) if own else DocumentSettings()
     variables = Variables(_variables(sources, first, reading))
-    profiles = _profiles(sources, first, reading)
+    profiles = _profiles(sources, own, first, reading)
     reading.stop_at_problems()
 
     documents = [*profiles, own] if own else profiles
@@ -133,14 +133,16 @@ def _variables(sources: Sources, first: DocumentSettings, reading: _Reading) -> 
     return {**variables, **sources.environ}
 
 
-def _profiles(sources: Sources, first: DocumentSettings, reading: _Reading) -> list[Located]:
+def _profiles(sources: Sources, own: Located | None, first: DocumentSettings, reading: _Reading) -> list[Located]:
     """The profiles in their order, each once: those that the file names, then those of the command line."""
-    named = [(name, _beside(sources, name)) for name in first.profiles]
-    named += [(name, Path(name)) for name in sources.profiles]
+    named = dict.fromkeys(first.profiles, own) | {name: None for name in sources.profiles if name not in first.profiles}
     profiles = []
-    for name, path in dict(named).items():
-        by_path = "/" in name or name.endswith((".yaml", ".yml"))
-        document = reading.document(path, str(path)) if by_path else _bundled(name, reading)
+    for name, asking in named.items():
+        if "/" in name or name.endswith((".yaml", ".yml")):
+            path = Path(name) if asking is None else _beside(sources, name)
+            document = reading.document(path, str(path))
+        else:
+            document = _bundled(name, asking, reading)
         if document is None:
             continue
         for key in _READ_FIRST:
@@ -151,18 +153,22 @@ def _profiles(sources: Sources, first: DocumentSettings, reading: _Reading) -> l
     return profiles
 
 
-def _bundled(name: str, reading: _Reading) -> Located | None:
+def _bundled(name: str, asking: Located | None, reading: _Reading) -> Located | None:
+    """The bundled profile; None, and a problem where it was asked for, when there is none of this name."""
     try:
         folder = Path(str(data("profiles")))
+        names = sorted(path.stem for path in folder.glob("*.yaml"))
+        message = f"there is no bundled profile `{name}`"
     except FileNotFoundError as error:
-        reading.problems.append(Problem(f"profile {name}", 0, "", str(error)))
-        return None
-    names = sorted(path.stem for path in folder.glob("*.yaml"))
-    if name not in names:
-        hint = nearest(name, names) or f"bundled are: {', '.join(names)}; write a path for one of your own"
-        reading.problems.append(Problem(f"profile {name}", 0, "", "there is no bundled profile of this name", hint))
-        return None
-    return reading.document(folder / f"{name}.yaml", f"profiles/{name}.yaml", bundled=True)
+        names, message = [], str(error)
+    if name in names:
+        return reading.document(folder / f"{name}.yaml", f"profiles/{name}.yaml", bundled=True)
+    hint = nearest(name, names) or f"bundled are: {', '.join(names) or 'none'}; give a path for one of your own"
+    if asking is None:
+        reading.problems.append(Problem("--profile", 0, "", message, hint))
+    else:
+        reading.problems.append(problem(asking.mapping["profiles"], "profiles", message, hint))
+    return None
 
 
 def _beside(sources: Sources, name: str) -> Path:

@@ -59,10 +59,14 @@ def _problem(
     models: tuple[type[BaseModel], ...],
     references: tuple[Reference, ...],
 ) -> Problem:
-    path, target = follow(details["loc"], located)
+    loc = details["loc"]
     message, hint = _say(details, models)
     if details["type"] == "missing":
-        path = (*path, details["loc"][-1])
+        # What is missing is told where it belongs, even where a value was written that could not be filled in.
+        path, target = follow(loc[:-1], located)
+        path = (*path, loc[-1])
+    else:
+        path, target = follow(loc, located)
     at = target.place
     return Problem(at.origin.name, at.line, dotted(prefix, path), _hide(message, references), hint)
 
@@ -102,8 +106,6 @@ def _say(details: ErrorDetails, models: tuple[type[BaseModel], ...]) -> tuple[st
     if kind in ("literal_error", "enum"):
         names = re.findall(r"'([^']*)'", context["expected"])
         return f"{shown} is not {context['expected']}", nearest(str(given), names) if names else ""
-    if kind == "string_pattern_mismatch":
-        return f"{shown} does not match {context['pattern']}", ""
     if kind in ("value_error", "assertion_error"):
         return str(context["error"]), ""
     return re.sub("^Input should be", "should be", details["msg"]), ""
