@@ -41,6 +41,9 @@ class Server(ABC):
     """Seconds between asking it to end and killing it."""
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
 
+    port: int
+    """Where its clients connect; the same after a restart."""
+
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=f"tocsin-{self.name}-"))
         self.log = self.folder / "server.log"
@@ -100,7 +103,7 @@ class Server(ABC):
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        guard.watch(self._process.pid)
+        guard.watch(self._process.pid, self.folder)
         try:
             self.await_ready()
         except BaseException:

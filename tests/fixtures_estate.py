@@ -60,9 +60,10 @@ _numbers = itertools.count(1)
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Install every server that a collected test asks for. A failure ends the run: nothing is skipped."""
+    # Under xdist the process that hands out the tests collects none.
     if session.config.option.collectonly:
         return
-    fixtures = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    fixtures = {name for item in getattr(session, "items", ()) for name in getattr(item, "fixturenames", ())}
     wanted = [server for name in fixtures for server in _INSTALLED_FOR.get(name, ())]
     try:
         install.install([entry for entry in install.resolve(wanted) if not entry.installed])
@@ -95,14 +96,13 @@ class Lent:
         return found
 
     def heal(self) -> None:
-        """Resume what is frozen and start what is dead."""
-        for server in self._started.values():
-            if server.paused:
-                server.resume()
+        """Resume what is frozen, start what is dead, and wait until all are ready, if there was any such."""
+        started = list(self._started.values())
+        if any(server.paused or not server.running for server in started):
+            # In the order of their first start, so that a database is there before what stands on it.
+            for server in started:
+                _wake(server)
                 server.await_ready()
-            if not server.running:
-                server.kill()
-                server.start()
 
     def close(self) -> None:
         """Stop all, the last started first."""
@@ -281,12 +281,17 @@ def _factory(kind: type[S]) -> Iterator[Callable[..., S]]:
 
 def _dispose(server: Server, act: Callable[[], object]) -> None:
     # The test may have frozen or killed the server; what it made must go all the same.
+    _wake(server)
+    act()
+
+
+def _wake(server: Server) -> None:
     if server.paused:
         server.resume()
     if not server.running:
+        # What a crash may have left of its other processes.
         server.kill()
         server.start()
-    act()
 
 
 def _unique(what: str) -> str:
