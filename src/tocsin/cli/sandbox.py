@@ -13,19 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 from rich.console import Console
 from rich.table import Table
-
-from tocsin.data import data
 
 if TYPE_CHECKING:
     from tocsin_sandbox.session import Plan, Session
 
 app = typer.Typer(name="sandbox", invoke_without_command=True, help="A practice estate to break on purpose.")
-
-PROFILES = ("wipe",)
-"""The bundled profiles whose platforms the estate simulates."""
 
 _INSTALL = "the sandbox needs {missing}, which is not installed: pip install 'tocsin[sandbox]'"
 
@@ -61,7 +55,7 @@ def sandbox(
         from tocsin_sandbox.session import Plan
     except ModuleNotFoundError as error:
         raise _fail(_INSTALL.format(missing=error.name)) from None
-    plan = Plan({name: _probe_names(name) for name in PROFILES}, listen, state_dir)
+    plan = Plan(listen, state_dir)
     raise typer.Exit(asyncio.run(_hold(plan, daemon=daemon and not once, once=once)))
 
 
@@ -181,11 +175,6 @@ def _tell(console: Console, session: Session) -> None:
         "Ctrl-C stops everything",
     ):
         console.print(line, soft_wrap=True)
-
-
-def _probe_names(profile: str) -> list[str]:
-    content = yaml.safe_load(data("profiles").joinpath(f"{profile}.yaml").read_text("utf-8"))
-    return list(content["probes"])
 
 
 def _running_url(url: str | None, *, required: bool = True) -> str | None:

@@ -1,0 +1,110 @@
+"""``tocsin probe``: run probes once, now, with the daemon's own code."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+import typer
+import uvloop
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from tocsin.cli.options import ConfigOption, EnvFileOption, ProfileOption, loaded
+from tocsin.config import Configuration
+from tocsin.config.errors import nearest
+from tocsin.exposing import run_document
+from tocsin.model import ProbeSpec, Run, Status
+from tocsin.running import ActiveProbe, PermitPool, Runner, SystemClock, build_controls, install_workers
+from tocsin.sdk import HttpClient, Probe
+
+_STYLE = {Status.OK: "green", Status.FAILED: "bold red", Status.UNKNOWN: "yellow"}
+
+
+def probe(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Which probes; all when none.")] = None,
+    config: ConfigOption = None,
+    profile: ProfileOption = None,
+    env_file: EnvFileOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One object a line.")] = False,
+) -> None:
+    """Run probes once, now. Exit 0: all ok; 1: some failed; 3: none failed, some unknown; 2: usage or configuration.
+
+    Examples: `tocsin probe --profile wipe --env-file .env`, `tocsin probe -c tocsin.yaml wipe-realm-master --json`
+    """
+    configuration, registry = loaded(config, profile, env_file)
+    specs = _chosen(configuration, names or [])
+    statuses = uvloop.run(_all(specs, configuration, registry, as_json))
+    raise typer.Exit(1 if Status.FAILED in statuses else 3 if Status.UNKNOWN in statuses else 0)
+
+
+def _chosen(configuration: Configuration, names: Iterable[str]) -> list[ProbeSpec]:
+    wanted = list(names)
+    for name in wanted:
+        if name not in configuration.probes:
+            hint = nearest(name, configuration.probes) or "`tocsin plan` lists them"
+            typer.echo(f"tocsin probe: there is no probe `{name}`; {hint}", err=True)
+            raise typer.Exit(2)
+    return [configuration.probes[name] for name in wanted] or list(configuration.probes.values())
+
+
+async def _all(
+    specs: list[ProbeSpec], configuration: Configuration, registry: Mapping[str, type[Probe]], as_json: bool
+) -> set[Status]:
+    console = Console(highlight=False, soft_wrap=True)
+    statuses: set[Status] = set()
+    async with _runner(configuration) as runner:
+        progress = Progress(
+            SpinnerColumn(), TextColumn("{task.completed}/{task.total} probes"), TimeElapsedColumn(), transient=True
+        )
+        if not as_json and console.is_terminal:
+            progress.start()
+        try:
+            task = progress.add_task("probes", total=len(specs))
+            for ended in asyncio.as_completed([_one(runner, spec, registry) for spec in specs]):
+                spec, run = await ended
+                progress.advance(task)
+                statuses.add(run.outcome.status)
+                if as_json:
+                    typer.echo(json.dumps(run_document(spec, run)))
+                else:
+                    progress.console.print(_line(spec, run), highlight=False, soft_wrap=True)
+        finally:
+            progress.stop()
+    return statuses
+
+
+async def _one(runner: Runner, spec: ProbeSpec, registry: Mapping[str, type[Probe]]) -> tuple[ProbeSpec, Run]:
+    active = ActiveProbe.install(spec, registry)
+    try:
+        return spec, (await runner.run(active, {})).run
+    finally:
+        if active.probe is not None:
+            await active.probe.close()
+
+
+@asynccontextmanager
+async def _runner(configuration: Configuration) -> AsyncIterator[Runner]:
+    clock = SystemClock()
+    workers = install_workers(asyncio.get_running_loop())
+    http = HttpClient.open()
+    controls = build_controls(configuration.controls, http, clock)
+    try:
+        yield Runner(clock=clock, http=http, permits=PermitPool(configuration.caps, clock), controls=controls)
+    finally:
+        await controls.close()
+        await http.close()
+        workers.shutdown(wait=False, cancel_futures=True)
+
+
+def _line(spec: ProbeSpec, run: Run) -> str:
+    outcome = run.outcome
+    style = _STYLE[outcome.status]
+    reason = f" {outcome.reason}" if outcome.reason else ""
+    detail = f"  {escape(outcome.detail)}" if outcome.detail else ""
+    took = f"{1000 * run.duration_seconds:.0f} ms"
+    return f"[{style}]{outcome.status:8}[/]{spec.name:34}{took:>9}[{style}]{reason}[/]{detail}"
