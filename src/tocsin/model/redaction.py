@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Self
 from urllib.parse import quote, quote_plus, unquote
 
-from tocsin.model.secret import MASK
+from pydantic import BaseModel
+
+from tocsin.model.secret import MASK, Secret
 
 MAX_DETAIL_CHARACTERS = 500
 """How much free text is kept of any one detail."""
@@ -63,6 +65,22 @@ class Redactor:
 
 
 NOTHING_SECRET = Redactor.of(())
+
+
+def secrets_in(value: object) -> Iterator[Secret]:
+    """Every `Secret` in validated settings, however deep in models, mappings and lists."""
+    match value:
+        case Secret():
+            yield value
+        case BaseModel():
+            for _, inner in value:
+                yield from secrets_in(inner)
+        case Mapping():
+            for inner in value.values():
+                yield from secrets_in(inner)
+        case list() | tuple() | set() | frozenset():
+            for inner in value:
+                yield from secrets_in(inner)
 
 
 def _parts(secret: str) -> set[str]:

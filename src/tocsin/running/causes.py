@@ -52,8 +52,7 @@ def judge(name: str, graph: Graph, states: Mapping[str, ProbeState], now: float,
     if not in_question(state):
         return Judgement(_undisturbed(state))
     level = Severity.PAGE if state.page_streak else Severity.TICKET
-    failing_since = state.first_page_at if state.page_streak else state.first_failure_at
-    stale = _stale(name, graph, states, failing_since, now, up_since)
+    stale = _stale(name, graph, states, now, up_since)
     check = tuple(stale)
     bad = _bad(name, graph, states, level, now, up_since)
     if bad:
@@ -95,6 +94,11 @@ def in_question(state: ProbeState) -> bool:
     return state.status is Status.FAILED or state.failed_streak > 0 or waiting
 
 
+def failing_since(state: ProbeState) -> float | None:
+    """From when on a dependency must have been looked at to say something about this failure; None without one."""
+    return state.first_page_at if state.page_streak else state.first_failure_at
+
+
 def wants_retry(state: ProbeState, spec: ProbeSpec) -> bool:
     """Whether the next run should come after ``retry_every``: a failure, or its rise to a page, is half confirmed."""
     if state.last_status is not Status.FAILED or not in_question(state):
@@ -133,7 +137,6 @@ def _stale(
     name: str,
     graph: Graph,
     states: Mapping[str, ProbeState],
-    failing_since: float | None,
     now: float,
     up_since: float,
 ) -> dict[str, float]:
@@ -141,14 +144,15 @@ def _stale(
 
     A clock that was set back ends the wait: nothing would look fresh for as long as it lost.
     """
-    if failing_since is None or now < failing_since:
+    since = failing_since(states[name])
+    if since is None or now < since:
         return {}
     stale = {}
     for dependency in graph.dependencies(name):
         looked_at = states[dependency].last_run_at
-        if looked_at is not None and looked_at >= failing_since:
+        if looked_at is not None and looked_at >= since:
             continue
-        until = max(failing_since, up_since) + graph.specs[dependency].timeout + GRACE_SECONDS
+        until = max(since, up_since) + graph.specs[dependency].timeout + GRACE_SECONDS
         if now < until:
             stale[dependency] = until
     return stale

@@ -1,0 +1,81 @@
+"""A configured probe, ready to run: its spec, its instance, and what the engine needs to know of both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Self
+
+from tocsin.model import ProbeSpec, Secret
+from tocsin.model.redaction import Redactor, secrets_in
+from tocsin.sdk import Probe
+
+_REMEMBERED_SECRETS = 16
+"""Values of secrets that are masked after a rotation, too, because an answer may still quote the one before."""
+
+
+class ActiveProbe:
+    """One instance of a kind and its spec. Replaced when the settings change, kept when only the rest does."""
+
+    def __init__(self, spec: ProbeSpec, probe: Probe | None, broken: str = "") -> None:
+        self.spec = spec
+        self.probe = probe
+        """None while a contract is missing, or when the kind could not make an instance."""
+        self.broken = broken
+        """Why there is no instance although no contract is missing."""
+        kind = type(probe) if probe is not None else None
+        self.reasons = frozenset(info.code for info in kind.all_reasons(spec.settings)) if kind else frozenset()
+        self.gauges = frozenset(gauge.name for gauge in kind.gauges) if kind else frozenset()
+        self.targets: tuple[str, ...] = spec.settings.targets() if kind else ()
+        self.told: set[str] = set()
+        """What has been logged once about this probe and need not be repeated at each run."""
+        self._secrets: tuple[Secret, ...] = tuple(secrets_in(spec.settings))
+        self._seen: dict[str, None] = {}
+        self._redactor = Redactor.of(())
+
+    @classmethod
+    def install(cls, spec: ProbeSpec, kinds: Mapping[str, type[Probe]]) -> Self:
+        """Makes the instance. A kind that raises in doing so is a bug in it that each run of the probe will tell."""
+        if spec.missing:
+            return cls(spec, None)
+        try:
+            return cls(spec, kinds[spec.kind](spec.settings))
+        except Exception as error:  # noqa: BLE001 - a broken kind must not take the others with it
+            return cls(spec, None, f"{type(error).__name__}: {error}")
+
+    def respecified(self, spec: ProbeSpec) -> ActiveProbe:
+        """The same instance under another spec, which has equal kind, settings and missing contracts."""
+        return ActiveProbe(spec, self.probe, self.broken)
+
+    def runs_alike(self, spec: ProbeSpec) -> bool:
+        """Whether the instance serves ``spec`` as well."""
+        mine = self.spec
+        return (mine.kind, mine.settings, mine.missing) == (spec.kind, spec.settings, spec.missing)
+
+    def is_unchanged(self, spec: ProbeSpec) -> bool:
+        """Whether ``spec`` says the same, wherever it is written."""
+        return replace(self.spec, source="") == replace(spec, source="")
+
+    def redactor(self) -> Redactor:
+        """Masks this probe's secrets: as they are now, and as they were lately."""
+        if not self._secrets:
+            return self._redactor
+        revealed = dict.fromkeys(value for value in map(_reveal, self._secrets) if value)
+        if not revealed.keys() <= self._seen.keys():
+            self._seen = dict.fromkeys([*revealed, *self._seen][:_REMEMBERED_SECRETS])
+            self._redactor = Redactor.of(self._seen)
+        return self._redactor
+
+    def first_time(self, what: str) -> bool:
+        """True once for each ``what``, so that a probe that is wrong at each run is logged once."""
+        if what in self.told or len(self.told) >= 100:
+            return False
+        self.told.add(what)
+        return True
+
+
+def _reveal(secret: Secret) -> str | None:
+    try:
+        return secret.reveal()
+    except OSError:
+        return None

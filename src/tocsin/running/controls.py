@@ -1,0 +1,137 @@
+"""Control targets: what must be reachable for a network failure to be the target's, not our own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import urlsplit
+
+from tocsin.model import CommonReason, Finding, Outcome, Status
+from tocsin.sdk.context import Clock
+from tocsin.sdk.http import HttpClient
+
+NETWORK_REASONS = frozenset(
+    {
+        CommonReason.TIMEOUT.value,
+        CommonReason.DNS_FAILURE.value,
+        CommonReason.CONNECTION_REFUSED.value,
+        CommonReason.CONNECTION_RESET.value,
+    }
+)
+"""Reasons that our own network may be to blame for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlTarget:
+    """One thing that answers while our own network works: ``tcp://HOST:PORT``, ``http(s)://…`` or ``dns://NAME``.
+
+    Any HTTP answer counts; so does any address of a name.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    url: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raises `ValueError` saying what is wrong."""
+        parts = urlsplit(text)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+        if parts.scheme not in ("tcp", "http", "https", "dns") or not parts.hostname:
+            raise ValueError(f"{text!r} is not a control target; write tcp://HOST:PORT, http://HOST/ or dns://NAME")
+        if parts.scheme == "tcp" and not port:
+            raise ValueError(f"{text!r} names no port; write tcp://HOST:PORT")
+        return cls(parts.scheme, parts.hostname, port, text)
+
+
+class Controls:
+    """Tells whether our own network is out of order, by asking all control targets at once.
+
+    ``quorum``: how many must be unreachable for that; all of them when None. One answer is used for
+    ``keep`` seconds, and runs that ask meanwhile share it, so that an outage costs each target one request a second.
+    """
+
+    def __init__(
+        self,
+        targets: Iterable[ControlTarget],
+        http: HttpClient,
+        clock: Clock,
+        *,
+        quorum: int | None = None,
+        timeout: float = 0.4,
+        keep: float = 1.0,
+        reach: Callable[[ControlTarget], Awaitable[object]] | None = None,
+    ) -> None:
+        self._targets = tuple(targets)
+        self._http = http
+        self._clock = clock
+        self._quorum = min(quorum or len(self._targets), len(self._targets))
+        self._timeout = timeout
+        self._keep = keep
+        self._reach = reach or self._contact
+        self._asking: asyncio.Task[tuple[ControlTarget, ...]] | None = None
+        self._unreachable: tuple[ControlTarget, ...] = ()
+        self._asked_at: float | None = None
+
+    async def judge(self, outcome: Outcome) -> Outcome:
+        """``outcome``, or unknown/local_network when all that failed is the network and so do the control targets."""
+        if outcome.status is not Status.FAILED or not self._targets:
+            return outcome
+        failed = [finding for finding in outcome.findings if finding.status is Status.FAILED]
+        if not all(finding.reason in NETWORK_REASONS for finding in failed):
+            return outcome
+        unreachable = await self.unreachable()
+        if len(unreachable) < self._quorum:
+            return outcome
+        names = ", ".join(target.url for target in unreachable)
+        detail = f"{outcome.reason}, but the control targets cannot be reached either ({names})"
+        return Outcome.of([Finding.of(CommonReason.LOCAL_NETWORK, detail)])
+
+    async def unreachable(self) -> tuple[ControlTarget, ...]:
+        """The control targets that do not answer now."""
+        now = self._clock.monotonic()
+        if self._asked_at is None or now - self._asked_at > self._keep:
+            if self._asking is None:
+                self._asking = asyncio.get_running_loop().create_task(self._ask(), name="control targets")
+            return await asyncio.shield(self._asking)
+        return self._unreachable
+
+    async def close(self) -> None:
+        """Ends a check that is under way."""
+        if (asking := self._asking) is not None:
+            asking.cancel()
+            with suppress(asyncio.CancelledError):
+                await asking
+
+    async def _ask(self) -> tuple[ControlTarget, ...]:
+        try:
+            answers = await asyncio.gather(*map(self._is_reachable, self._targets))
+            pairs = zip(self._targets, answers, strict=True)
+            self._unreachable = tuple(target for target, reachable in pairs if not reachable)
+            self._asked_at = self._clock.monotonic()
+            return self._unreachable
+        finally:
+            self._asking = None
+
+    async def _is_reachable(self, target: ControlTarget) -> bool:
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._reach(target)
+        except Exception:  # noqa: BLE001 - whatever kept it from answering, it did not
+            return False
+        return True
+
+    async def _contact(self, target: ControlTarget) -> None:
+        if target.scheme in ("http", "https"):
+            await self._http.fetch("GET", target.url, max_bytes=1)
+        elif target.scheme == "dns":
+            await asyncio.get_running_loop().getaddrinfo(target.host, None)
+        else:
+            _, writer = await asyncio.open_connection(target.host, target.port)
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
