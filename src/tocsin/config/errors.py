@@ -40,7 +40,10 @@ class ConfigError(Exception):
         super().__init__("\n".join(map(str, self.problems)))
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
-    """The hint ``did you mean `X`?`` for the valid name most like ``name``; empty when none is alike."""
-    matches = difflib.get_close_matches(name, sorted(valid), n=1, cutoff=0.6)
+def nearest(name: str, valid: Iterable[str], likeness: float = 0.6) -> str:
+    """The hint ``did you mean `X`?`` for the valid name most like ``name``; empty when none is alike.
+
+    ``likeness``: between 0 and 1, as `difflib.SequenceMatcher.ratio` counts it.
+    """
+    matches = difflib.get_close_matches(name, sorted(valid), n=1, cutoff=likeness)
     return f"did you mean `{matches[0]}`?" if matches else ""

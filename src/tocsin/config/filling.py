@@ -73,7 +73,8 @@ def _fill(located: Located, path: Path, filled: Filled, variables: Variables, pr
             return _LEFT_OUT
         how = "set to nothing" if unset.name in variables.values else "not set"
         message = f"${{{unset.name}}} is {how}"
-        similar = nearest(unset.name, (name for name, text in variables.values.items() if text))
+        # Variables of one platform start alike: only a slip of the fingers is taken for one.
+        similar = nearest(unset.name, (name for name, text in variables.values.items() if text), likeness=0.9)
         hint = similar or f"set it in the environment or the env_file, or write ${{{unset.name}:-default}}"
     except UnreadableFile as unreadable:
         if bundled and unreadable.fixed:

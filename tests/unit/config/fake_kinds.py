@@ -1,6 +1,6 @@
 """Small probe kinds for tests of the configuration."""
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from tocsin.sdk import Outcome, Probe, ProbeContext, ProbeSettings, ReasonEnum, ReasonInfo, Seconds, Secret
 
@@ -22,7 +22,7 @@ class Web(Probe):
         statuses: tuple[int, ...] = (200,)
         follow: bool = False
         password: Secret | None = None
-        headers: dict[str, Secret] = {}
+        headers: dict[str, Secret] = Field(default_factory=dict)
         limits: Limits = Limits()
         checked: str = ""
 
@@ -53,7 +53,7 @@ class Log(Probe):
     class Settings(ProbeSettings):
         path: str
         table: dict[str, str] | str = ""
-        patterns: dict[str, str] = {}
+        patterns: dict[str, str] = Field(default_factory=dict)
 
     class Reason(ReasonEnum):
         SILENT = "silent", "Nothing was written."
