@@ -1,0 +1,229 @@
+"""The addresses: what each answers. Nothing here takes a target from the request."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from tocsin.exposing import documents, pages
+from tocsin.exposing.exposition import OPENMETRICS_TYPE, TEXT_TYPE, accepts_openmetrics
+from tocsin.exposing.gate import Gate
+from tocsin.exposing.metrics import MetricsPage
+from tocsin.exposing.site import Site
+
+RELOAD_SECONDS = 30.0
+_API_RUNS = 100
+_API_TRANSITIONS = 100
+_MOST_RENDERING = 32
+_GZIP_FROM_BYTES = 1024
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "deny",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(slots=True)
+class Desk:
+    """Answers requests on the server's loop; everything that renders or reads the disk runs on ``workers``."""
+
+    site: Site
+    gate: Gate
+    workers: Executor
+    metrics: MetricsPage = field(default_factory=MetricsPage)
+    web_config_error: str | None = None
+    _was_ready: bool = False
+    _rendering: int = 0
+
+    def application(self) -> web.Application:
+        """The routes. GET routes answer HEAD too."""
+        app = web.Application(middlewares=[self._guard], client_max_size=4096)
+        app.add_routes(
+            [
+                web.get("/", self.status),
+                web.get("/metrics", self.metrics_text),
+                web.get("/-/healthy", self.healthy),
+                web.get("/-/ready", self.ready),
+                web.post("/-/reload", self.reload),
+                web.get("/api/v1/probes", self.api_probes),
+                web.get("/api/v1/probes/{name}", self.api_probe),
+                web.get("/probes/{name}", self.probe),
+                web.get("/runbooks/{system}/{incident}", self.runbook),
+                web.get("/static/{name}", self.static),
+            ]
+        )
+        return app
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """The gate, plain-text errors, and the headers of every answer."""
+        try:
+            response = await self.gate.refusal(request) or await handler(request)
+        except web.HTTPException as error:
+            allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+            response = web.Response(status=error.status, text=f"{error.status} {error.reason}\n", headers=allow)
+        except Exception as error:  # noqa: BLE001  (the last resort: a bug must not end in a traceback for the client)
+            structlog.get_logger("tocsin.web").error("a request failed", path=request.path, exc_info=error)
+            response = web.Response(status=500, text="500 Internal Server Error; the daemon's log says more\n")
+        for name, value in {**_HEADERS, **self.gate.config.http_server_config.headers}.items():
+            if value:
+                response.headers.setdefault(name, value)
+        return response
+
+    async def status(self, request: web.Request) -> web.Response:
+        refresh = request.query.get("refresh") != "off"
+        return await self._html(request, lambda: pages.status_page(self.site, refresh=refresh), "")
+
+    async def probe(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        return await self._html(request, lambda: pages.probe_page(self.site, name), "There is no such probe.")
+
+    async def runbook(self, request: web.Request) -> web.Response:
+        system, incident = request.match_info["system"], request.match_info["incident"]
+        return await self._html(
+            request, lambda: pages.runbook_page(self.site, system, incident), "There is no such runbook page."
+        )
+
+    async def static(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        if name not in pages.STATIC:
+            raise web.HTTPNotFound
+        cache = {"Cache-Control": "public, max-age=31536000, immutable" if "v" in request.query else "max-age=3600"}
+        return await self._packed(request, lambda: pages.static(name), pages.STATIC[name], headers=cache)
+
+    async def metrics_text(self, request: web.Request) -> web.Response:
+        openmetrics = accepts_openmetrics(request.headers.get("Accept", ""))
+
+        def render() -> bytes:
+            text = self.metrics.render(
+                self.site.entries(),
+                self.site.facts(),
+                openmetrics=openmetrics,
+                web_config_ok=self.web_config_error is None,
+            )
+            return text.encode()
+
+        return await self._packed(request, render, OPENMETRICS_TYPE if openmetrics else TEXT_TYPE)
+
+    async def healthy(self, request: web.Request) -> web.Response:
+        health = self.site.health()
+        return web.Response(status=200 if health.alive else 503, text=f"{health.detail}\n")
+
+    async def ready(self, request: web.Request) -> web.Response:
+        """Ready for good once every probe had a first result, or the time for that is over; whatever the results."""
+        waiting = sum(entry.run is None for entry in self.site.entries().values())
+        uptime = self.site.now() - self.site.facts().started_at
+        if waiting == 0 or uptime >= self.site.ready_within:
+            self._was_ready = True
+        if self._was_ready:
+            return web.Response(text="ready\n")
+        return web.Response(status=503, text=f"{waiting} probes have no first result yet\n")
+
+    async def reload(self, request: web.Request) -> web.Response:
+        # A browser says where a request was made; another site's page has no business here. W3C Fetch Metadata.
+        if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+            return web.Response(status=403, text="A reload cannot be asked for from another site's page.\n")
+        try:
+            future = asyncio.wrap_future(self.site.reload())
+            result = await asyncio.wait_for(asyncio.shield(future), RELOAD_SECONDS)
+        except TimeoutError:
+            return web.Response(status=504, text=f"The probing loop did not answer within {RELOAD_SECONDS:.0f} s.\n")
+        except RuntimeError:
+            return web.Response(status=503, text="The probing loop is not running.\n")
+        return web.Response(status=200 if result.accepted else 400, text=f"{result.message}\n")
+
+    async def api_probes(self, request: web.Request) -> web.Response:
+        def render() -> bytes:
+            probes = [documents.probe_document(entry) for entry in self.site.entries().values()]
+            return _json({"vantage": self.site.facts().vantage, "probes": probes})
+
+        return await self._packed(request, render, "application/json")
+
+    async def api_probe(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        if name not in self.site.entries():
+            return web.Response(status=404, body=_json({"error": "no such probe"}), content_type="application/json")
+
+        def render() -> bytes:
+            entry, history = self.site.entries()[name], self.site.history
+            return _json(
+                {
+                    **documents.probe_document(entry),
+                    "recent_runs": [documents.record_document(run) for run in history.runs(name, _API_RUNS)],
+                    "transitions": [
+                        documents.transition_document(change) for change in history.transitions(name, _API_TRANSITIONS)
+                    ],
+                }
+            )
+
+        return await self._packed(request, render, "application/json")
+
+    async def _html(self, request: web.Request, render: Callable[[], bytes | None], missing: str) -> web.Response:
+        found = True
+
+        def page() -> bytes:
+            nonlocal found
+            rendered = render()
+            found = rendered is not None
+            return rendered if rendered is not None else pages.message_page(self.site, "Not found", missing)
+
+        response = await self._packed(request, page, "text/html; charset=utf-8")
+        response.set_status(200 if found else 404)
+        return response
+
+    async def _packed(
+        self,
+        request: web.Request,
+        render: Callable[[], bytes],
+        content_type: str,
+        headers: dict[str, str] | None = None,
+    ) -> web.Response:
+        """Renders and compresses on a worker, so that the loop stays free to say that the daemon lives."""
+        if self._rendering >= _MOST_RENDERING:
+            return web.Response(
+                status=503, text="Too many requests are being answered.\n", headers={"Retry-After": "1"}
+            )
+        zipped = _accepts_gzip(request.headers.get("Accept-Encoding", ""))
+
+        def work() -> tuple[bytes, bool]:
+            body = render()
+            if zipped and len(body) >= _GZIP_FROM_BYTES:
+                return gzip.compress(body, compresslevel=2, mtime=0), True
+            return body, False
+
+        self._rendering += 1
+        try:
+            body, packed = await asyncio.get_running_loop().run_in_executor(self.workers, work)
+        finally:
+            self._rendering -= 1
+        encoding = {"Content-Encoding": "gzip"} if packed else {}
+        return web.Response(
+            body=body,
+            headers={"Content-Type": content_type, "Vary": "Accept, Accept-Encoding", **encoding, **(headers or {})},
+        )
+
+
+def _json(document: Any) -> bytes:
+    return json.dumps(document, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _accepts_gzip(header: str) -> bool:
+    """RFC 9110 section 12.5.3: named and not with a weight of zero."""
+    for part in header.lower().split(","):
+        name, *parameters = (piece.strip() for piece in part.split(";"))
+        if name in ("gzip", "x-gzip", "*"):
+            return not any(parameter.startswith("q=") and not parameter[2:].strip("0.") for parameter in parameters)
+    return False

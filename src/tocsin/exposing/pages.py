@@ -1,0 +1,169 @@
+"""The HTML pages: templates, what they are given, and nothing that needs a script or another host."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from tocsin.exposing import documents, runbooks, views
+from tocsin.exposing.site import Health, SelfFacts, Site
+from tocsin.model import Entry
+from tocsin.sdk.quantities import format_duration
+
+REFRESH_SECONDS = 15
+OPEN_GROUPS_UP_TO = 60
+"""Up to this many probes every group is open; beyond, groups in which all is ok are folded."""
+_RUNS_SHOWN = 60
+_TRANSITIONS_SHOWN = 40
+
+STATIC = {
+    "tocsin.css": "text/css",
+    "ok.svg": "image/svg+xml",
+    "bad.svg": "image/svg+xml",
+    "unknown.svg": "image/svg+xml",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What the head of every page shows."""
+
+    facts: SelfFacts
+    health: Health
+    heartbeat: str
+    now: str
+    notices: tuple[str, ...]
+
+
+@cache
+def static(name: str) -> bytes:
+    """A static file's bytes. Raises `KeyError` for anything that is not one of `STATIC`."""
+    if name not in STATIC:
+        raise KeyError(name)
+    return files("tocsin.exposing").joinpath("static", name).read_bytes()
+
+
+@cache
+def _templates() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("tocsin.exposing"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["style"] = f"/static/tocsin.css?v={hashlib.sha256(static('tocsin.css')).hexdigest()[:12]}"
+    environment.globals["strip_width"] = views.STRIP_WIDTH
+    environment.filters["duration"] = format_duration
+    return environment
+
+
+def _render(template: str, **values: object) -> bytes:
+    # A detail may hold a lone surrogate from a target's answer, which UTF-8 does not take.
+    return _templates().get_template(template).render(**values).encode("utf-8", "replace")
+
+
+def status_page(site: Site, *, refresh: bool) -> bytes:
+    """The board."""
+    entries, now = site.entries(), site.now()
+    shown = views.overview(entries, site.history.recent, now)
+    return _render(
+        "status.html",
+        frame=_frame(site),
+        overview=shown,
+        icon=_icon(shown.light),
+        refresh=REFRESH_SECONDS if refresh else None,
+        refresh_seconds=REFRESH_SECONDS,
+        open_all=len(entries) <= OPEN_GROUPS_UP_TO,
+    )
+
+
+def probe_page(site: Site, name: str) -> bytes | None:
+    """One probe with its history; None when there is no such probe. Reads the disk."""
+    entries, now = site.entries(), site.now()
+    entry = entries.get(name)
+    if entry is None:
+        return None
+    row = views.row(entry, site.history.recent(name), now)
+    return _render(
+        "probe.html",
+        frame=_frame(site),
+        icon=_icon(row.light),
+        entry=entry,
+        row=row,
+        findings=entry.state.findings if row.reason else (),
+        alerting_since=views.moment(entry.state.alerting_since, now),
+        last_ok=views.moment(entry.state.last_ok_at, now),
+        streak=views.streak(entry.state),
+        depends_on=[_neighbour(entries, other) for other in entry.spec.depends_on],
+        needed_by=[_neighbour(entries, other) for other in views.dependents(entries, name)],
+        measurements=entry.run.measurements if entry.run else (),
+        runs=[(record, views.moment(record.started_at, now)) for record in site.history.runs(name, _RUNS_SHOWN)],
+        transitions=[
+            (change, views.moment(change.at, now)) for change in site.history.transitions(name, _TRANSITIONS_SHOWN)
+        ],
+        runbook=documents.runbook_path,
+    )
+
+
+def runbook_page(site: Site, system: str, incident: str) -> bytes | None:
+    """One incident's page with what is current on it; None when there is no such page. Reads the disk."""
+    page = site.runbook(system, incident)
+    if page is None:
+        return None
+    entries = site.entries()
+    current = runbooks.current_reasons(entries, system, incident)
+    rendered = runbooks.render(page.text, frozenset(current))
+    watching = [
+        (name, views.entry_light(entry))
+        for name, entry in entries.items()
+        if (entry.spec.system, entry.spec.incident) == (system, incident)
+    ]
+    return _render(
+        "runbook.html",
+        frame=_frame(site),
+        icon=_icon(min((light for _, light in watching), key=lambda light: light.rank, default=views.Light.NEVER)),
+        page=page,
+        rendered=rendered,
+        contents=[heading for heading in rendered.headings if heading.level == 2],
+        current={
+            reason: [(name, views.entry_light(entries[name])) for name in names] for reason, names in current.items()
+        },
+        watching=watching,
+    )
+
+
+def message_page(site: Site, title: str, text: str) -> bytes:
+    """A page that says one thing, such as that there is no such page."""
+    return _render("message.html", frame=_frame(site), icon="unknown", title=title, text=text)
+
+
+def _frame(site: Site) -> Frame:
+    facts, health, now = site.facts(), site.health(), site.now()
+    heartbeat = views.moment(facts.heartbeat_at, now)
+    shown = views.moment(now, now)
+    assert shown is not None
+    notices = list(facts.notices)
+    if facts.state_failing is not None:
+        notices.insert(0, f"State is kept in memory only, a restart would forget it: {facts.state_failing}")
+    if facts.config_error is not None:
+        notices.insert(0, f"The last reload was refused and the configuration before it runs on: {facts.config_error}")
+    if not health.alive:
+        notices.insert(0, f"The scheduler stands still; what you see is old. {health.detail}")
+    return Frame(facts, health, heartbeat.ago if heartbeat else "none yet", shown.iso, tuple(notices))
+
+
+def _neighbour(entries: Mapping[str, Entry], name: str) -> tuple[str, views.Light | None]:
+    entry = entries.get(name)
+    return name, views.entry_light(entry) if entry is not None else None
+
+
+def _icon(light: views.Light) -> str:
+    if light is views.Light.OK:
+        return "ok"
+    return "unknown" if light in (views.Light.UNKNOWN, views.Light.NEVER) else "bad"

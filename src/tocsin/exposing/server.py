@@ -1,0 +1,160 @@
+"""The HTTP server on a thread and event loop of its own: it answers also while a probe blocks the probing loop."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from aiohttp import web
+
+from tocsin.config import ConfigError, FileWatch, Problem
+from tocsin.config.reading import digest
+from tocsin.exposing import webconfig
+from tocsin.exposing.gate import Gate
+from tocsin.exposing.handlers import Desk
+from tocsin.exposing.site import Site
+from tocsin.exposing.tls import server_context
+from tocsin.exposing.webconfig import WebConfig
+
+_WATCH_SECONDS = 2.0
+_GRACE_SECONDS = 2.0
+"""How long open requests may take to finish when the server stops."""
+_BACKLOG = 128
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """What the web-config file and the files it names say, and the watch that tells when they say something else."""
+
+    config: WebConfig
+    context: ssl.SSLContext | None
+    watch: FileWatch
+
+
+class WebServer:
+    """Serves a `Site`. `start` and `stop` are called from another thread and block; both at most once.
+
+    ``host`` empty is every interface; ``port`` 0 is any free one. ``web_config`` is read again when it, or a file that
+    it names, changes; when the new content cannot be used the one before stays, which is logged and exported.
+    """
+
+    def __init__(self, site: Site, host: str, port: int, web_config: Path | None = None) -> None:
+        self._site = site
+        self._address = (host, port)
+        self._web_config = web_config
+        self._log = structlog.get_logger("tocsin.web")
+        self._started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+        self._thread = threading.Thread(target=self._run, name="tocsin-web", daemon=True)
+        self.port = port
+        self.tls = False
+
+    @property
+    def url(self) -> str:
+        """Where it can be reached from this machine."""
+        host = self._address[0] or "127.0.0.1"
+        return f"{'https' if self.tls else 'http'}://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    def start(self) -> None:
+        """Returns when it listens. Raises `OSError` for an address that cannot be had, `ConfigError` for the file."""
+        self._thread.start()
+        self._started.result()
+
+    def stop(self) -> None:
+        """Closes the port, lets open requests finish for a moment, and ends the thread."""
+        if self._thread.ident is None or self._started.exception() is not None:
+            return
+        loop, stopping = self._started.result()
+        loop.call_soon_threadsafe(stopping.set)
+        self._thread.join(_GRACE_SECONDS + 3.0)
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+            try:
+                runner.run(self._serve())
+            except (OSError, ConfigError) as error:
+                if self._started.done():
+                    raise
+                self._started.set_exception(error)
+
+    async def _serve(self) -> None:
+        current = self._read()
+        with (
+            _listening(*self._address) as listening,
+            ThreadPoolExecutor(2, thread_name_prefix="tocsin-render") as workers,
+        ):
+            self.port, self.tls = listening.getsockname()[1], current.context is not None
+            desk = Desk(self._site, Gate(current.config), workers)
+            runner = web.AppRunner(
+                desk.application(), access_log=None, handle_signals=False, shutdown_timeout=_GRACE_SECONDS
+            )
+            await runner.setup()
+            try:
+                site = await _open_site(runner, listening, current.context)
+                stopping = asyncio.Event()
+                self._started.set_result((asyncio.get_running_loop(), stopping))
+                while not await _within(stopping, _WATCH_SECONDS):
+                    if not (await current.watch.changed() or desk.web_config_error):
+                        continue
+                    if (fresh := self._reread(desk)) is not None:
+                        replaced, site = site, await _open_site(runner, listening, fresh.context)
+                        await replaced.stop()
+                        current = fresh
+            finally:
+                await runner.cleanup()
+                desk.gate.close()
+
+    def _reread(self, desk: Desk) -> _Rules | None:
+        try:
+            fresh = self._read()
+            if (fresh.context is not None) is not self.tls:
+                raise ConfigError([Problem(str(self._web_config), 0, "", "to switch TLS on or off, restart tocsin")])
+        except ConfigError as error:
+            if desk.web_config_error != str(error):
+                self._log.error("the web configuration was refused; the one before stays", error=str(error))
+            desk.web_config_error = str(error)
+            return None
+        desk.gate.config = fresh.config
+        desk.web_config_error = None
+        self._log.info("the web configuration was read again", file=str(self._web_config))
+        return fresh
+
+    def _read(self) -> _Rules:
+        """The rules as the files hold them now. Raises `ConfigError`."""
+        path = self._web_config
+        if path is None:
+            return _Rules(WebConfig(), None, FileWatch({}))
+        # Read, looked at, and read once more: what changes from here on is told from what is used.
+        files = webconfig.files_of(path, webconfig.load(path))
+        watch = FileWatch({file: digest(file) for file in files})
+        config = webconfig.load(path)
+        tls = config.tls_server_config
+        return _Rules(config, server_context(tls, path) if tls is not None else None, watch)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    if not host and socket.has_dualstack_ipv6():
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG)
+    family, *_, address = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+
+
+async def _open_site(runner: web.AppRunner, listening: socket.socket, context: ssl.SSLContext | None) -> web.SockSite:
+    """Accepts on a duplicate of the socket: the port stays open while one site takes over from another."""
+    site = web.SockSite(runner, listening.dup(), ssl_context=context, backlog=_BACKLOG)
+    await site.start()
+    return site
+
+
+async def _within(event: asyncio.Event, seconds: float) -> bool:
+    """Whether the event came within this time."""
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True
