@@ -145,10 +145,13 @@ class Server(ABC):
         if self._process is None:
             return
         deadline = time.monotonic() + self.stop_patience
-        # Twice and more, because a process may fork between the look and the signal.
-        while (left := self.processes) and time.monotonic() < deadline:
+        seen = self.processes
+        # Again and again, because a process may fork between the look and the signal. Those seen before are kept in
+        # sight: once their parent is dead, nothing but this tells whose they are, and they still hold its files.
+        while (left := [one for one in seen if alive(one)]) and time.monotonic() < deadline:
             send(left, signal.SIGKILL)
-            time.sleep(_POLL)
+            time.sleep(_POLL / 5)
+            seen = list({*left, *self.processes})
         self._process.wait(self.stop_patience)
         guard.release(self._process.pid)
         self._process = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import ClassVar
 from estate.install import ensure
 from estate.ports import LOOPBACK, reserve_port
 from estate.process import Server
+from estate.process_tree import Seen, alive
 from estate.web import request
 
 
@@ -70,10 +72,15 @@ class Nginx(Server):
         return answer.text == str(self._generation)
 
     def reload(self) -> None:
-        """Load the attributes as they are now; returns when the new workers answer. Raises StartError if refused."""
+        """Load the attributes as they are now. Returns when only new workers answer; raises StartError if refused."""
         self._write_config()
+        old = [seen for seen in self.processes if seen.pid != self.pid]
         os.kill(self.pid, signal.SIGHUP)
         self.await_ready()
+        # The new workers answer before the old ones have closed their ends of the same ports.
+        deadline = time.monotonic() + self.stop_patience
+        while any(_accepts(seen) for seen in old) and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def _write_config(self) -> Path:
         self._generation += 1
@@ -112,3 +119,12 @@ http {{
 """
         )
         return path
+
+
+def _accepts(worker: Seen) -> bool:
+    try:
+        title = Path(f"/proc/{worker.pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    # A worker that still has clients after a reload says so in its title.
+    return alive(worker) and b"is shutting down" not in title
