@@ -51,9 +51,7 @@ FROM (
 role without pg_monitor sees other roles' rows with their columns empty, and numbackends in full."""
 
 _REPLICAS = """
-SELECT application_name AS name, state, extract(epoch FROM replay_lag)::float AS lag,
-       pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END,
-                       replay_lsn) AS bytes_behind
+SELECT application_name AS name, state, extract(epoch FROM replay_lag)::float AS lag
 FROM pg_stat_replication ORDER BY application_name LIMIT 50
 """
 

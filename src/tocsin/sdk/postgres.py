@@ -204,6 +204,8 @@ def _url_of(dsn: Secret) -> str:
     except OSError as error:
         raise ProbeFault(CommonReason.CREDENTIALS_MISSING, f"cannot read the dsn: {error.strerror}") from error
     try:
+        if not text:
+            raise ValueError("empty")
         if "://" not in text:
             pairs = dict(word.split("=", 1) for word in shlex.split(text))
             return "postgresql://?" + urlencode(pairs)
