@@ -1,0 +1,209 @@
+"""The running daemon: the rooms wired together, started in order, stopped in reverse.
+
+Two loops in two threads: the probing loop (here) and the web server's. They share immutable entries of the board.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import structlog
+
+from tocsin import __version__
+from tocsin.board import Board, Store
+from tocsin.config import ConfigError, Configuration, FileWatch, ProcessSettings, describe, diff
+from tocsin.exposing import Health, Histogram, ReloadResult, SelfFacts, Site, WebServer
+from tocsin.running import Controls, Heartbeat, PermitPool, Runner, Scheduler, SystemClock, Watchdog, install_workers
+from tocsin.sdk import HttpClient, Probe
+
+STATE_FILE = "state.sqlite3"
+FIRST_RUN_WITHIN = 10.0
+"""Seconds within which every probe has had its first run, so that a start is soon a board."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """How to get the configuration: once at the start, again at each reload. ``load`` raises `ConfigError`."""
+
+    load: Callable[[], Configuration]
+    kinds: Mapping[str, type[Probe]]
+
+
+class Daemon:
+    """One daemon. `serve` runs it until a signal ends it; nothing of it is left afterwards."""
+
+    def __init__(self, configuration: Configuration, loading: Loading, settings: ProcessSettings) -> None:
+        self._configuration = configuration
+        self._loading = loading
+        self._settings = settings
+        self._clock = SystemClock()
+        self._started_at = self._clock.wall()
+        self._heartbeat = Heartbeat(self._clock)
+        self._board = Board(Store(settings.state_dir / STATE_FILE))
+        self._reloading = asyncio.Lock()
+        self._config_error: str | None = None
+        self._watch = FileWatch(configuration.files)
+        self._log = structlog.get_logger("tocsin.daemon")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._scheduler: Scheduler | None = None
+        self._permits: PermitPool | None = None
+
+    async def serve(self) -> None:
+        """Runs until SIGTERM or SIGINT. Raises `OSError` when the address cannot be had, `ConfigError` for the
+        web-config file."""
+        loop = self._loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, ended.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
+        async with AsyncExitStack() as stack:
+            await self._start(stack)
+            await ended.wait()
+            self._log.info("stopping")
+        self._log.info("stopped")
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        """Each part registers its own end, so that what was started is stopped, whatever fails in between."""
+        settings, loop = self._settings, asyncio.get_running_loop()
+        workers = install_workers(loop)
+        stack.callback(workers.shutdown, wait=False, cancel_futures=True)
+
+        await asyncio.to_thread(self._board.open)
+        stack.push_async_callback(asyncio.to_thread, self._board.close)
+        self._board.configure(self._configuration.probes.values())
+
+        self._heartbeat.start()
+        stack.callback(self._heartbeat.stop)
+        watchdog = Watchdog(self._heartbeat)
+        watchdog.start()
+        stack.callback(watchdog.stop)
+
+        # Before the first run: what was known is exported again at once, so that a restart resolves nothing.
+        server = WebServer(self._site(), settings.listen.host, settings.listen.port, settings.web_config_file)
+        await asyncio.to_thread(server.start)
+        stack.push_async_callback(asyncio.to_thread, server.stop)
+
+        http = HttpClient.open(user_agent=f"tocsin/{__version__}")
+        stack.push_async_callback(http.close)
+        targets = self._configuration.controls or (f"tcp://{urlsplit(server.url).netloc}",)
+        controls = Controls.of(targets, http, self._clock)
+        stack.push_async_callback(controls.close)
+        self._permits = PermitPool(self._configuration.caps, self._clock)
+        runner = Runner(clock=self._clock, http=http, permits=self._permits, controls=controls)
+        self._scheduler = Scheduler(
+            runner=runner,
+            recorder=self._board,
+            kinds=self._loading.kinds,
+            first_run_within=FIRST_RUN_WITHIN,
+        )
+        stack.push_async_callback(self._scheduler.stop)
+        await self._scheduler.apply(self._configuration.probes.values())
+        if settings.reload_every:
+            watching = loop.create_task(self._watch_files(settings.reload_every), name="watch of the configuration")
+            watching.add_done_callback(self._guard)
+            stack.push_async_callback(_ended, watching)
+        self._log.info(
+            "serving",
+            url=server.url,
+            probes=len(self._configuration.probes),
+            missing_contracts=len(self._configuration.missing),
+            config_hash=self._configuration.content_hash,
+        )
+
+    # ── reload ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _reload_soon(self) -> None:
+        asyncio.get_running_loop().create_task(self.reload(), name="reload").add_done_callback(self._guard)
+
+    async def reload(self) -> ReloadResult:
+        """Parse, validate, compare, apply. A configuration that cannot be used changes nothing, and is told."""
+        async with self._reloading:
+            try:
+                configuration = await asyncio.to_thread(self._loading.load)
+            except ConfigError as error:
+                self._config_error = str(error)
+                self._log.error("the new configuration is refused; the old one stays", problems=str(error))
+                return ReloadResult(False, str(error))
+            changes = diff(self._configuration.probes, configuration.probes)
+            self._config_error = None
+            self._configuration = configuration
+            self._watch = FileWatch(configuration.files)
+            self._board.configure(configuration.probes.values())
+            assert self._permits is not None, "reloads begin after the start"
+            assert self._scheduler is not None, "reloads begin after the start"
+            self._permits.configure(configuration.caps)
+            await self._scheduler.apply(configuration.probes.values())
+            parts = {"added": changes.added, "removed": changes.removed, "changed": changes.changed}
+            told = ", ".join(f"{len(names)} {what}" for what, names in parts.items())
+            self._log.info("the configuration was reloaded", **{what: list(names) for what, names in parts.items()})
+            return ReloadResult(True, f"{told}, {len(changes.unchanged)} unchanged")
+
+    async def _watch_files(self, every: float) -> None:
+        while True:
+            await asyncio.sleep(every)
+            if changed := await self._watch.changed():
+                self._log.info("the configuration changed on disk", files=[str(path) for path in changed])
+                await self.reload()
+
+    def _guard(self, task: asyncio.Task[object]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("a task of the daemon failed", task=task.get_name(), exc_info=error)
+
+    # ── what the web server reads, from its own thread ──────────────────────────────────────────────────────────
+
+    def _site(self) -> Site:
+        return Site(
+            entries=self._board.entries,
+            facts=self._facts,
+            health=self._health,
+            reload=self._reload_from_afar,
+            history=self._board,
+            now=self._clock.wall,
+            plan=lambda: describe(self._configuration),
+        )
+
+    def _reload_from_afar(self) -> Future[ReloadResult]:
+        assert self._loop is not None, "the server starts after the loop"
+        return asyncio.run_coroutine_threadsafe(self.reload(), self._loop)
+
+    def _health(self) -> Health:
+        age = self._heartbeat.age()
+        if self._heartbeat.stalled():
+            return Health(False, f"the probing loop has not turned for {age:.1f} s; its stack is in the log")
+        return Health(True, f"the probing loop turned {age:.1f} s ago")
+
+    def _facts(self) -> SelfFacts:
+        condition = self._board.condition()
+        aside = condition.moved_aside
+        return SelfFacts(
+            started_at=self._started_at,
+            version=__version__,
+            vantage=self._configuration.vantage,
+            config_hash=self._configuration.content_hash,
+            config_error=self._config_error,
+            heartbeat_at=self._heartbeat.stamp,
+            lag=self._lag(),
+            loop_lag_seconds=self._heartbeat.lag_seconds,
+            state_writes_failed=condition.failed_writes,
+            state_failing=condition.failing,
+            notices=() if aside is None else (f"the state file could not be used; it was kept as {aside.name}",),
+        )
+
+    def _lag(self) -> Histogram:
+        if self._scheduler is None:
+            return Histogram()
+        lateness = self._scheduler.lateness
+        pairs = lateness.cumulative()
+        bounds = tuple(bound for bound, _ in pairs[:-1])
+        return Histogram(bounds, tuple(count for _, count in pairs[:-1]), pairs[-1][1], lateness.total_seconds)
+
+
+async def _ended(task: asyncio.Task[object]) -> None:
+    task.cancel()
+    await asyncio.wait({task})

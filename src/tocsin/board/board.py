@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import replace
@@ -94,14 +95,22 @@ class Board:
         remembered = self._changed_memory(key, memory)
         ended_at = run.started_at + run.duration_seconds
         change = transition(run.probe, entry.state, state, ended_at)
-        if self._store is not None:
-            committed = self._store.put(key, state, ended_at, remembered, record, change)
-            if committed is not None:
-                try:
-                    await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(committed)), _PATIENCE_SECONDS)
-                except TimeoutError:
-                    self._store.note_late(_PATIENCE_SECONDS)
+        await self._commit(key, state, ended_at, remembered, record, change)
         self._show(run, state, key, remembered, record, change)
+
+    async def revise(self, probe: str, state: ProbeState) -> None:
+        """The state of a probe changed without a run of its own (its cause came or went): durable, then visible."""
+        entry = self._entries.get(probe)
+        if entry is None:
+            return
+        key, now = _key(entry.spec), time.time()
+        change = transition(probe, entry.state, state, now)
+        await self._commit(key, state, now, None, None, change)
+        with self._lock:
+            entry = self._entries.get(probe)
+            if entry is not None and _key(entry.spec) == key:
+                self._entries[probe] = replace(entry, state=state)
+                self._note(probe, change)
 
     def skipped(self, probe: str, cause: str) -> None:
         """A due run did not take place, for ``cause`` (a bounded word: it is a metric label)."""
@@ -134,6 +143,28 @@ class Board:
         """How the state storage is."""
         return self._store.condition if self._store is not None else StoreCondition()
 
+    async def _commit(
+        self,
+        key: Key,
+        state: ProbeState,
+        at: float,
+        memory: str | None,
+        record: RunRecord | None,
+        change: Transition | None,
+    ) -> None:
+        if self._store is None:
+            return
+        committed = self._store.put(key, state, at, memory, record, change)
+        if committed is not None:
+            try:
+                await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(committed)), _PATIENCE_SECONDS)
+            except TimeoutError:
+                self._store.note_late(_PATIENCE_SECONDS)
+
+    def _note(self, probe: str, change: Transition | None) -> None:
+        if change is not None:
+            self._transitions.setdefault(probe, deque(maxlen=RECENT_TRANSITIONS)).append(change)
+
     def _show(
         self, run: Run, state: ProbeState, key: Key, memory: str | None, record: RunRecord, change: Transition | None
     ) -> None:
@@ -151,9 +182,7 @@ class Board:
             if memory is not None:
                 self._memories[key] = memory
             self._runs.setdefault(run.probe, deque(maxlen=RECENT_RUNS)).append(record)
-            if change is not None:
-                kept = self._transitions.setdefault(run.probe, deque(maxlen=RECENT_TRANSITIONS))
-                kept.append(change)
+            self._note(run.probe, change)
 
     def _changed_memory(self, key: Key, memory: Mapping[str, Any]) -> str | None:
         """The memory as JSON when it differs from what is kept; None when it does not, or cannot be kept."""

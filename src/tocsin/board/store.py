@@ -112,17 +112,27 @@ class Store:
         return known
 
     def put(
-        self, key: Key, state: ProbeState, at: float, memory: str | None, run: RunRecord, change: Transition | None
+        self,
+        key: Key,
+        state: ProbeState,
+        at: float,
+        memory: str | None,
+        run: RunRecord | None,
+        change: Transition | None,
     ) -> Future[bool] | None:
-        """Queues one run. With a transition the answer is a future: True when it is on disk, False when it is not."""
+        """Queues one run, or a change of state without one.
+
+        With a transition the answer is a future: True when it is on disk, False when it is not.
+        """
         with self._wake:
             writable = self.condition.failing is None and not self._closing
             if writable:
                 self._pending.states[key] = (state, at)
                 if memory is not None:
                     self._pending.memory[key] = memory
-            self._pending.runs.append(run)
-            del self._pending.runs[:-_MOST_WAITING]
+            if run is not None:
+                self._pending.runs.append(run)
+                del self._pending.runs[:-_MOST_WAITING]
             committed: Future[bool] | None = None
             if change is not None:
                 self._pending.transitions.append(change)

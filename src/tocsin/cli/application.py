@@ -15,6 +15,7 @@ from tocsin.cli.probe import probe
 from tocsin.cli.rules import rules
 from tocsin.cli.run import run
 from tocsin.cli.runbook import runbook
+from tocsin.cli.sandbox import app as sandbox
 from tocsin.config import ConfigError
 
 app = typer.Typer(
@@ -48,6 +49,7 @@ app.command()(probe)
 app.command()(kinds)
 app.command()(runbook)
 app.add_typer(rules)
+app.add_typer(sandbox)
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ EnvFileOption = Annotated[
 ]
 
 
-def sources(config: Path | None, profile: list[str] | None, env_file: Path | None) -> Sources:
+def sources(config: Path | None, profile: list[str] | None, env_file: Path | None, vantage: str = "") -> Sources:
     """What to load. Without any option: ``tocsin.yaml`` in the current folder. Raises `typer.BadParameter`."""
     if config is None and not profile:
         config = Path("tocsin.yaml")
@@ -33,7 +33,7 @@ def sources(config: Path | None, profile: list[str] | None, env_file: Path | Non
                 "nothing to load: give --config FILE or --profile NAME (or put a tocsin.yaml here); "
                 "`tocsin sandbox` needs neither"
             )
-    return Sources(config_file=config, profiles=tuple(profile or ()), env_file=env_file, environ=os.environ)
+    return Sources(config, tuple(profile or ()), env_file, os.environ, vantage)
 
 
 def loaded(config: Path | None, profile: list[str] | None, env_file: Path | None) -> tuple[Configuration, Registry]:

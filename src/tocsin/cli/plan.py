@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Annotated, Any
 
 import aiohttp
@@ -15,6 +14,7 @@ from rich.table import Table
 
 from tocsin.cli.options import ConfigOption, EnvFileOption, ProfileOption, loaded
 from tocsin.config import PlannedProbe, describe
+from tocsin.config.describing import planned_document
 
 
 def plan(
@@ -36,14 +36,9 @@ def plan(
         _difference(rows, asyncio.run(_running(against)))
     elif as_json:
         for row in rows:
-            typer.echo(json.dumps(plain(row)))
+            typer.echo(json.dumps(planned_document(row)))
     else:
         _table(rows)
-
-
-def plain(row: PlannedProbe) -> dict[str, Any]:
-    """A row as JSON data; secrets by setting and source."""
-    return {**asdict(row), "secrets": [str(secret) for secret in row.secrets]}
 
 
 def _table(rows: tuple[PlannedProbe, ...]) -> None:
@@ -88,7 +83,7 @@ async def _running(url: str) -> dict[str, Mapping[str, Any]]:
 
 
 def _difference(rows: tuple[PlannedProbe, ...], running: Mapping[str, Mapping[str, Any]]) -> None:
-    wanted = {row.name: json.loads(json.dumps(plain(row))) for row in rows}
+    wanted = {row.name: json.loads(json.dumps(planned_document(row))) for row in rows}
     console = Console(highlight=False)
     same = True
     for name in sorted(wanted.keys() | running.keys()):

@@ -19,7 +19,7 @@ from tocsin.config import Configuration
 from tocsin.config.errors import nearest
 from tocsin.exposing import run_document
 from tocsin.model import ProbeSpec, Run, Status
-from tocsin.running import ActiveProbe, PermitPool, Runner, SystemClock, build_controls, install_workers
+from tocsin.running import ActiveProbe, Controls, PermitPool, Runner, SystemClock, install_workers
 from tocsin.sdk import HttpClient, Probe
 
 _STYLE = {Status.OK: "green", Status.FAILED: "bold red", Status.UNKNOWN: "yellow"}
@@ -92,7 +92,7 @@ async def _runner(configuration: Configuration) -> AsyncIterator[Runner]:
     clock = SystemClock()
     workers = install_workers(asyncio.get_running_loop())
     http = HttpClient.open()
-    controls = build_controls(configuration.controls, http, clock)
+    controls = Controls.of(configuration.controls, http, clock)
     try:
         yield Runner(clock=clock, http=http, permits=PermitPool(configuration.caps, clock), controls=controls)
     finally:

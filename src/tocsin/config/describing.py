@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pydantic import BaseModel
@@ -43,6 +43,11 @@ class PlannedProbe:
     costly: bool
     vantage: str
     source: str
+
+
+def planned_document(row: PlannedProbe) -> dict[str, Any]:
+    """A row as JSON data; a secret is its setting and its source."""
+    return {**asdict(row), "secrets": [str(secret) for secret in row.secrets]}
 
 
 def describe(configuration: Configuration) -> tuple[PlannedProbe, ...]:

@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 from aiohttp import web
 
+from tocsin.config.describing import planned_document
 from tocsin.exposing import documents, pages
 from tocsin.exposing.exposition import OPENMETRICS_TYPE, TEXT_TYPE, accepts_openmetrics
 from tocsin.exposing.gate import Gate
@@ -58,6 +59,7 @@ class Desk:
                 web.get("/-/healthy", self.healthy),
                 web.get("/-/ready", self.ready),
                 web.post("/-/reload", self.reload),
+                web.get("/api/v1/plan", self.api_plan),
                 web.get("/api/v1/probes", self.api_probes),
                 web.get("/api/v1/probes/{name}", self.api_probe),
                 web.get("/probes/{name}", self.probe),
@@ -149,6 +151,12 @@ class Desk:
         def render() -> bytes:
             probes = [documents.probe_document(entry) for entry in self.site.entries().values()]
             return _json({"vantage": self.site.facts().vantage, "probes": probes})
+
+        return await self._packed(request, render, "application/json")
+
+    async def api_plan(self, request: web.Request) -> web.Response:
+        def render() -> bytes:
+            return _json({"probes": [planned_document(row) for row in self.site.plan()]})
 
         return await self._packed(request, render, "application/json")
 

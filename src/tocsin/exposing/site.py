@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tocsin.board import RunRecord
+from tocsin.config import PlannedProbe
 from tocsin.model import Entry, Transition
 from tocsin.runbooks import Page, find_page
 
@@ -74,6 +75,7 @@ class Site:
 
     ``reload`` starts a reload on the probing loop and gives its future (`asyncio.run_coroutine_threadsafe`).
     ``runbook`` finds the page of a system and an incident, None when there is none.
+    ``plan``: the configuration that runs, as rows without secrets.
     ``ready_within``: seconds after the start until the daemon is ready even without a first result of every probe.
     """
 
@@ -85,3 +87,4 @@ class Site:
     now: Callable[[], float]
     runbook: Callable[[str, str], Page | None] = find_page
     ready_within: float = 60.0
+    plan: Callable[[], tuple[PlannedProbe, ...]] = tuple

@@ -33,16 +33,6 @@ class Light(StrEnum):
         return list(Light).index(self)
 
 
-WORDS = {
-    Light.PAGE: "failed",
-    Light.TICKET: "failed",
-    Light.FAILED: "failed",
-    Light.UNKNOWN: "unknown",
-    Light.NEVER: "not run yet",
-    Light.OK: "ok",
-}
-
-
 @dataclass(frozen=True, slots=True)
 class Moment:
     """A time for people: how long ago, and the exact one for the tooltip and for machines."""
@@ -62,12 +52,16 @@ class Strip:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One probe on the status page. ``used``: the share of its timeout that the latest run took, 0 to 1."""
+    """One probe on the status page. ``used``: the share of its timeout that the latest run took, 0 to 1.
+
+    ``latched``: it failed, cannot tell now, and alerts until it is proven ok.
+    """
 
     name: str
     kind: str
     light: Light
     word: str
+    latched: bool
     severity: str | None
     reason: str | None
     more_findings: int
@@ -98,11 +92,11 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The whole status page. ``verdict`` is the one sentence that matters."""
+    """The whole status page. ``headline`` is what matters, ``rest`` the other probes in the same words."""
 
-    verdict: str
+    headline: str
+    rest: str
     light: Light
-    totals: tuple[tuple[str, int], ...]
     groups: tuple[Group, ...]
 
 
@@ -119,24 +113,20 @@ def overview(entries: Mapping[str, Entry], recent: Callable[[str], Iterable[RunR
     lights = [entry_light(entry) for entry in entries.values()]
     worst = min(lights, key=lambda light: light.rank, default=Light.NEVER)
     counts = {light: lights.count(light) for light in Light}
-    totals = (
-        ("page", counts[Light.PAGE]),
-        ("ticket", counts[Light.TICKET]),
-        ("failed", counts[Light.FAILED]),
-        ("unknown", counts[Light.UNKNOWN]),
-        ("never", counts[Light.NEVER]),
-        ("ok", counts[Light.OK]),
-    )
-    return Overview(verdict(counts), worst, totals, tuple(groups))
+    headline, rest = verdict(counts)
+    return Overview(headline, rest, worst, tuple(groups))
 
 
-def verdict(counts: Mapping[Light, int]) -> str:
-    """One sentence in plain words; it never says that all is well while something is not known to be."""
+def verdict(counts: Mapping[Light, int]) -> tuple[str, str]:
+    """A headline in plain words, what asks for somebody or else the worst, and the rest in a second line.
+
+    It never says that all is well while something is not known to be.
+    """
     total = sum(counts.values())
     if total == 0:
-        return "No probe is configured."
+        return "No probe is configured", ""
     if counts[Light.OK] == total:
-        return f"All {total} probes are ok." if total > 1 else "The one probe is ok."
+        return f"All {total} probes are ok" if total > 1 else "The one probe is ok", ""
     said = {
         Light.PAGE: ("{} page", "{} pages"),
         Light.TICKET: ("{} ticket", "{} tickets"),
@@ -146,7 +136,8 @@ def verdict(counts: Mapping[Light, int]) -> str:
         Light.OK: ("{} ok",) * 2,
     }
     parts = [said[light][count != 1].format(count) for light in Light if (count := counts[light])]
-    return ", ".join(parts) + "."
+    loud = max(1, sum(counts[light] > 0 for light in (Light.PAGE, Light.TICKET)))
+    return ", ".join(parts[:loud]), ", ".join(parts[loud:])
 
 
 def entry_light(entry: Entry) -> Light:
@@ -165,12 +156,12 @@ def row(entry: Entry, recent: Iterable[RunRecord], now: float) -> Row:
     light = entry_light(entry)
     bad = state.status is not Status.OK
     reason = state.reason if bad else None
-    word = "cannot tell, still alerting" if state.alerting and state.status is Status.UNKNOWN else WORDS[light]
     return Row(
         name=spec.name,
         kind=spec.kind,
         light=light,
-        word=word,
+        word="not run yet" if light is Light.NEVER else state.status.value,
+        latched=state.alerting and state.status is Status.UNKNOWN,
         severity=light.value if light in (Light.PAGE, Light.TICKET) else None,
         reason=reason,
         more_findings=max(0, len(state.findings) - 1) if bad else 0,

@@ -77,6 +77,11 @@ class Controls:
         self._unreachable: tuple[ControlTarget, ...] = ()
         self._asked_at: float | None = None
 
+    @classmethod
+    def of(cls, targets: Iterable[str], http: HttpClient, clock: Clock) -> Self:
+        """Controls for targets as they are configured. Raises `ValueError` for one that is none."""
+        return cls([ControlTarget.parse(target) for target in targets], http, clock)
+
     async def judge(self, outcome: Outcome) -> Outcome:
         """``outcome``, or unknown/local_network when all that failed is the network and so do the control targets."""
         if outcome.status is not Status.FAILED or not self._targets:

@@ -52,7 +52,7 @@ class Probe(ABC):
         """One run: ask, judge, return. May raise `ProbeFault` to end early; anything else raised is mapped by
         `tocsin.sdk.faults.explain`, and becomes unknown/probe_error when nothing maps it."""
 
-    async def close(self) -> None:
+    async def close(self) -> None:  # noqa: B027 - a hook: most kinds hold nothing
         """Release what the instance holds (watches, pools). Called once, when the probe is removed or the daemon
         stops; must not raise and must return within a second."""
 

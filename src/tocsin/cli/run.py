@@ -1,0 +1,48 @@
+"""``tocsin run``: the daemon."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+import uvloop
+
+from tocsin.cli.options import ConfigOption, EnvFileOption, ProfileOption, sources
+from tocsin.config import ConfigError, Registry, load, process_settings
+from tocsin.config.process import parse_listen
+from tocsin.daemon import Daemon, Loading
+from tocsin.logs import configure_logs
+
+
+def run(
+    config: ConfigOption = None,
+    profile: ProfileOption = None,
+    env_file: EnvFileOption = None,
+    listen: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where to serve; TOCSIN_LISTEN, else 127.0.0.1:9760.")
+    ] = None,
+) -> None:
+    """Run the daemon: probe all the time, serve metrics, status page and runbook pages.
+
+    Reloads on SIGHUP, on `POST /-/reload`, and when the files change. Other settings of the process are `TOCSIN_*`
+    variables: `TOCSIN_STATE_DIR`, `TOCSIN_LOG_LEVEL`, `TOCSIN_LOG_FORMAT`, `TOCSIN_WEB_CONFIG_FILE`, `TOCSIN_VANTAGE`.
+
+    Examples: `tocsin run --profile wipe --env-file .env`, `tocsin run -c tocsin.yaml --listen :9760`
+    """
+    settings = process_settings()
+    if listen is not None:
+        try:
+            settings = settings.model_copy(update={"listen": parse_listen(listen)})
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+    configure_logs(settings.log_level, settings.log_format)
+    wanted = sources(config, profile, env_file, settings.vantage)
+    kinds = Registry.discover()
+    configuration = load(wanted, kinds)
+    try:
+        uvloop.run(Daemon(configuration, Loading(lambda: load(wanted, kinds), kinds), settings).serve())
+    except ConfigError:
+        raise
+    except OSError as error:
+        typer.echo(f"tocsin run: cannot listen on {settings.listen}: {error.strerror or error}", err=True)
+        raise typer.Exit(2) from None
