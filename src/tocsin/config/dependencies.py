@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 
 from tocsin.config.document import Located
-from tocsin.config.errors import Problem, nearest
+from tocsin.config.errors import MAX_HINTS, Problem, nearest
 
 
 def check_dependencies(
@@ -15,10 +15,10 @@ def check_dependencies(
 
     Problems stand at the ``depends_on`` concerned. A cycle is told once, from its first name in alphabetical order.
     """
-    problems = []
+    problems: list[Problem] = []
     for name, dependencies in graph.items():
         for unknown in (dependency for dependency in dependencies if dependency not in declared):
-            hint = nearest(unknown, declared - {name})
+            hint = nearest(unknown, declared - {name}) if len(problems) < MAX_HINTS else ""
             problems.append(_problem(written[name], name, f"there is no probe `{unknown}`", hint))
     for cycle in find_cycles(graph):
         message = f"the probes explain one another in a circle: {' → '.join((*cycle, cycle[0]))}"

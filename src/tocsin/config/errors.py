@@ -6,6 +6,9 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+MAX_HINTS = 20
+"""How many wrong names of probes get a suggestion: comparing thousands with thousands would take minutes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:

@@ -17,6 +17,8 @@ from tocsin.config.reading import digest, read_secret
 from tocsin.model import Reference
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_MARK = re.compile(r"[$}]")
+_MAX_NESTED = 10
 _FORMS = "write ${NAME}, ${NAME:-default}, ${file:/path}, or $$ for a dollar sign"
 
 
@@ -112,11 +114,13 @@ def interpolate(text: str, variables: Variables) -> str:
 
 def parse(text: str) -> Template:
     """The parts of a value. Raises `ValueError` that says what is malformed, quoting nothing but the forms."""
-    template, _ = _parse(text, 0, nested=False)
+    template, _ = _parse(text, 0, depth=0)
     return template
 
 
-def _parse(text: str, start: int, *, nested: bool) -> tuple[Template, int]:
+def _parse(text: str, start: int, *, depth: int) -> tuple[Template, int]:
+    if depth > _MAX_NESTED:
+        raise ValueError(f"references inside one another, more than {_MAX_NESTED} deep")
     parts: list[str | Variable | FileContent] = []
     literal = ""
     at = start
@@ -125,29 +129,30 @@ def _parse(text: str, start: int, *, nested: bool) -> tuple[Template, int]:
             literal += "$"
             at += 2
         elif text.startswith("${", at):
-            part, at = _parse_reference(text, at + 2)
+            part, at = _parse_reference(text, at + 2, depth + 1)
             parts += [literal, part]
             literal = ""
-        elif nested and text[at] == "}":
+        elif depth and text[at] == "}":
             return _joined(parts, literal), at + 1
         else:
-            following = min((found for mark in "$}" if (found := text.find(mark, at + 1)) >= 0), default=len(text))
+            mark = _MARK.search(text, at + 1)
+            following = mark.start() if mark is not None else len(text)
             literal += text[at:following]
             at = following
-    if nested:
+    if depth:
         raise ValueError(f"a ${{ is not closed; {_FORMS}")
     return _joined(parts, literal), at
 
 
-def _parse_reference(text: str, at: int) -> tuple[Variable | FileContent, int]:
+def _parse_reference(text: str, at: int, depth: int) -> tuple[Variable | FileContent, int]:
     if text.startswith("file:", at):
-        path, end = _parse(text, at + 5, nested=True)
+        path, end = _parse(text, at + 5, depth=depth)
         return FileContent(path), end
     name = _NAME.match(text, at)
     if name is not None and text.startswith("}", name.end()):
         return Variable(name[0], None), name.end() + 1
     if name is not None and text.startswith(":-", name.end()):
-        default, end = _parse(text, name.end() + 2, nested=True)
+        default, end = _parse(text, name.end() + 2, depth=depth)
         return Variable(name[0], default), end
     raise ValueError(f"a ${{…}} that is none of the known forms; {_FORMS}")
 

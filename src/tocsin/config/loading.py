@@ -24,7 +24,7 @@ from tocsin.config.declaration import Defaults, DocumentSettings
 from tocsin.config.dependencies import check_dependencies
 from tocsin.config.document import Located, Origin, parse
 from tocsin.config.envfile import parse_env_file
-from tocsin.config.errors import ConfigError, Problem, nearest
+from tocsin.config.errors import MAX_HINTS, ConfigError, Problem, nearest
 from tocsin.config.filling import fill
 from tocsin.config.interpolation import Variables
 from tocsin.config.merging import merge
@@ -225,7 +225,8 @@ def _probes(
     probes: dict[str, ProbeSpec] = {}
     for name, (probe, declared) in written.items():
         if isinstance(probe.value, dict) and name not in known:
-            hint = nearest(name, known) or "give it a `kind`, or use the name that a profile declares"
+            near = nearest(name, known) if len(reading.problems) < MAX_HINTS else ""
+            hint = near or "give it a `kind`, or use the name that a profile declares"
             message = "no probe of this name is declared, and this one has no kind"
             reading.problems.append(problem(probe, f"probes.{name}", message, hint))
             continue

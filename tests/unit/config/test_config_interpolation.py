@@ -1,5 +1,7 @@
 """References in values: what they become, and what they say of themselves."""
 
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -111,3 +113,22 @@ def test_a_secret_file_larger_than_any_secret_is_unreadable(tmp_path: Path):
 @given(st.text())
 def test_a_text_with_every_dollar_doubled_is_itself(text: str):
     assert interpolate(text.replace("$", "$$"), Variables({})) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["$ " * 500_000, "}" * 500_000, "${A:-" * 100_000, "${" * 500_000], ids=lambda text: text[:5]
+)
+def test_a_megabyte_of_marks_takes_no_time_to_speak_of(text: str):
+    started = time.monotonic()
+    with suppress(ValueError):
+        assert interpolate(text, Variables({})) == text
+    assert time.monotonic() - started < 10
+
+
+def test_references_nest_ten_deep_and_no_deeper():
+    def nested(depth: int) -> str:
+        return "${A:-" * depth + "x" + "}" * depth
+
+    assert interpolate(nested(10), Variables({})) == "x"
+    with pytest.raises(ValueError, match="references inside one another, more than 10 deep"):
+        interpolate(nested(11), Variables({}))
