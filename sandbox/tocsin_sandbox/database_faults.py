@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from tocsin_sandbox.environment import STALLED_SECONDS
 from tocsin_sandbox.estate import Estate
 from tocsin_sandbox.fault import Act, Fault
 from tocsin_sandbox.postgresql import CONNECTIONS
 from tocsin_sandbox.wipe import DATABASE, ORGANIZATION, TENANT
 
 _HELD_SHARE = 0.9
+_WORKED = "proofs.validated"
 
 
 async def _stop(estate: Estate) -> None:
@@ -42,36 +44,35 @@ async def _release(estate: Estate) -> None:
     await estate.release()
 
 
-def _idle(queue: str) -> Act:
-    async def act(estate: Estate) -> None:
-        estate.life.idle_queues.add(queue)
-        await estate.database.execute(
-            "INSERT INTO jobs (queue, payload, created_at, updated_at) "
-            "SELECT $1, '{\"fault\": true}', now() - interval '2 hours', now() - interval '2 hours' "
-            "FROM generate_series(1, 20)",
-            queue, database=DATABASE,
-        )  # fmt: skip
-
-    return act
+async def _stop_worker(estate: Estate) -> None:
+    estate.life.idle_queues.add(_WORKED)
+    await estate.database.execute("INSERT INTO jobs (queue) VALUES ($1)", _WORKED, database=DATABASE)
 
 
-def _busy(queue: str) -> Act:
-    async def act(estate: Estate) -> None:
-        estate.life.idle_queues.discard(queue)
-        await _forget_jobs(estate)
-
-    return act
+async def _start_worker(estate: Estate) -> None:
+    estate.life.idle_queues.discard(_WORKED)
+    await estate.database.execute("UPDATE jobs SET status = 'done' WHERE queue = $1", _WORKED, database=DATABASE)
 
 
 async def _forget_jobs(estate: Estate) -> None:
     await estate.database.execute("DELETE FROM jobs WHERE payload ? 'fault'", database=DATABASE)
 
 
-def _fault(name: str, title: str, effect: str, incident: str, probe: str, reason: str, cause: Act, undo: Act) -> Fault:
-    return Fault(name, title, effect, "wipe", incident, probe, reason, cause, undo)
+def _fault(
+    name: str,
+    title: str,
+    effect: str,
+    incident: str,
+    probe: str,
+    reason: str,
+    cause: Act,
+    undo: Act,
+    develops: float = 0.0,
+) -> Fault:
+    return Fault(name, title, effect, "wipe", incident, probe, reason, cause, undo, develops=develops)
 
 
-_MARK = "'{\"fault\": true}'"
+_MARK = """'{"fault": true}'"""
 _DATABASE = "database-outage"
 _QUEUES = "queues-and-workers"
 _ANCHORS = "chain-or-anchor-outage"
@@ -100,9 +101,15 @@ FAULTS = (
         _DATABASE, "wipe-db", "saturated", _saturate, _release,
     ),
     _fault(
-        "worker-stopped", "The proof worker takes no jobs",
-        "proofs.validated is no longer consumed; 20 of its jobs are two hours old.",
-        _QUEUES, "wipe-queues", "stalled", _idle("proofs.validated"), _busy("proofs.validated"),
+"worker-stopped", "The proof worker takes no jobs", "proofs.validated is no longer consumed; its jobs pile up.",
+        _QUEUES, "wipe-queues", "stalled", _stop_worker, _start_worker, develops=STALLED_SECONDS + 1,
+    ),
+    _fault(
+        "jobs-old", "Exports have waited for two hours", "20 jobs of billing.exports, two hours old, are not taken.",
+        _QUEUES, "wipe-queues", "backlog",
+        _sql(f"INSERT INTO jobs (queue, payload, created_at) SELECT 'billing.exports', {_MARK}, "
+             "now() - interval '2 hours' FROM generate_series(1, 20)"),
+        _forget_jobs,
     ),
     _fault(
         "queue-backlog", "Notifications pile up", "2,000 fresh jobs wait in notifications.to_send.",

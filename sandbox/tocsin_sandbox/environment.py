@@ -8,10 +8,17 @@ from typing import Any
 
 import yaml
 
+from tocsin.data import data
 from tocsin_sandbox.estate import KEYCLOAK_DATABASE, Estate
 from tocsin_sandbox.identity import AUDIENCE
 from tocsin_sandbox.storage import REGION
 from tocsin_sandbox.wipe import BUCKETS, DATABASE
+from tocsin_sandbox.wipe_api import JWKS_CACHE_SECONDS
+
+PROFILES = ("wipe",)
+"""The bundled profiles whose platforms the estate simulates."""
+
+STALLED_SECONDS = 10.0
 
 PACE: Mapping[str, Any] = {
     "every": "5s",
@@ -21,6 +28,9 @@ PACE: Mapping[str, Any] = {
     "successes_to_recover": 1,
 }
 """How often the sandbox is probed: a flipped switch shows within a few seconds."""
+
+OVERRIDES: Mapping[str, Mapping[str, Any]] = {"wipe-queues": {"limits": {"stalled": f"{STALLED_SECONDS:g}s"}}}
+"""What the sandbox sets beyond the pace: its workers take a job within a second."""
 
 
 def variables(estate: Estate) -> dict[str, str]:
@@ -37,7 +47,7 @@ def variables(estate: Estate) -> dict[str, str]:
         "KEYCLOAK_EXAWIPE_ISSUER": exawipe.issuer,
         "KEYCLOAK_EXAWIPE_JWKS_URL": f"{exawipe.issuer}/{certs}",
         "KEYCLOAK_EXAWIPE_AUDIENCE": AUDIENCE,
-        "KEYCLOAK_JWKS_CACHE_TTL": "5m",
+        "KEYCLOAK_JWKS_CACHE_TTL": f"{JWKS_CACHE_SECONDS:g}s",
         **BUCKETS,
         **expected,
         "TOCSIN_WIPE_KEYCLOAK_HEALTH_URL": f"{estate.keycloak_management.url}/health/ready",
@@ -67,6 +77,14 @@ def render_env_file(values: Mapping[str, str]) -> str:
     return "".join(f"{name}='{value}'\n" for name, value in values.items())
 
 
+def bundled_probes() -> dict[str, list[str]]:
+    """The names of the probes in each of `PROFILES`."""
+    folder = data("profiles")
+    return {
+        name: list(yaml.safe_load(folder.joinpath(f"{name}.yaml").read_text("utf-8"))["probes"]) for name in PROFILES
+    }
+
+
 def configuration(profiles: Mapping[str, Iterable[str]], env_file: Path) -> dict[str, Any]:
     """The daemon's configuration: the profiles as they are, every probe of theirs at the sandbox's pace.
 
@@ -77,7 +95,7 @@ def configuration(profiles: Mapping[str, Iterable[str]], env_file: Path) -> dict
         "profiles": list(profiles),
         "env_file": str(env_file),
         "defaults": dict(PACE),
-        "probes": {name: dict(PACE) for names in profiles.values() for name in names},
+        "probes": {name: {**PACE, **OVERRIDES.get(name, {})} for names in profiles.values() for name in names},
     }
 
 

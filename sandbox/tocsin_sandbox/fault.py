@@ -20,6 +20,8 @@ class Fault:
     ``incident``: the runbook page. ``expected_probe`` and ``expected_reason``: what must turn red, and why.
     ``cause`` breaks and ``undo`` heals; both may be called when there is nothing left to do.
     ``knob``: what is turned. Of the faults that turn the same knob only one can be active.
+    ``develops``: seconds that it must have lasted before a probe can know. ``lingers``: seconds for which its effect
+    lasts after it was undone.
     """
 
     name: str
@@ -32,6 +34,8 @@ class Fault:
     cause: Act
     undo: Act
     knob: str = ""
+    develops: float = 0.0
+    lingers: float = 0.0
 
     def facts(self) -> dict[str, str]:
         """What the API shows of it."""

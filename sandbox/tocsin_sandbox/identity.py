@@ -71,11 +71,11 @@ class Realm:
     sessions: set[str] = field(default_factory=set)
 
     def rotate(self) -> None:
-        """A new signing key, active at once, with the old one still published: Keycloak's documented rotation."""
-        self.keys.insert(0, new_key("sig"))
+        """A new signing key, active at once, with the one before still published: Keycloak's documented rotation.
 
-    def unrotate(self) -> None:
-        del self.keys[:-1]
+        There is no way back: a key that has signed must stay published. Once caches have run out all is well again.
+        """
+        self.keys = [new_key("sig"), self.keys[0]]
 
     def published_keys(self) -> list[dict[str, Any]]:
         signing = [] if self.jwks is Jwks.NO_SIGNING else self.keys

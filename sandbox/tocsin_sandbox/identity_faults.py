@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from tocsin_sandbox.estate import Estate
 from tocsin_sandbox.fault import Act, Fault
-from tocsin_sandbox.identity import Jwks, Realm
+from tocsin_sandbox.identity import Jwks
 from tocsin_sandbox.serving import Mood
+from tocsin_sandbox.wipe_api import JWKS_CACHE_SECONDS
 
 _REALM = "exawipe"
 
@@ -26,17 +29,11 @@ async def _own_issuer(estate: Estate) -> None:
 
 
 async def _rotate(estate: Estate) -> None:
-    realm = _realm(estate)
-    if len(realm.keys) == 1:
-        realm.rotate()
+    await asyncio.to_thread(estate.identity.realms[_REALM].rotate)
 
 
-async def _unrotate(estate: Estate) -> None:
-    _realm(estate).unrotate()
-
-
-def _realm(estate: Estate) -> Realm:
-    return estate.identity.realms[_REALM]
+async def _wait_for_caches(estate: Estate) -> None:
+    """Nothing is to be done about a rotated key but to let the caches run out."""
 
 
 async def _stop(estate: Estate) -> None:
@@ -64,8 +61,18 @@ async def _start_database(estate: Estate) -> None:
     await estate.keycloak_database.start()
 
 
-def _fault(name: str, title: str, effect: str, probe: str, reason: str, cause: Act, undo: Act, knob: str = "") -> Fault:
-    return Fault(name, title, effect, "wipe", "keycloak-outage", probe, reason, cause, undo, knob)
+def _fault(
+    name: str,
+    title: str,
+    effect: str,
+    probe: str,
+    reason: str,
+    cause: Act,
+    undo: Act,
+    knob: str = "",
+    lingers: float = 0.0,
+) -> Fault:
+    return Fault(name, title, effect, "wipe", "keycloak-outage", probe, reason, cause, undo, knob, lingers=lingers)
 
 
 FAULTS = (
@@ -112,7 +119,8 @@ FAULTS = (
     _fault(
         "signing-key-rotated", "A new signing key that clients have not cached yet",
         "A new key signs at once; the API's cache still holds only the old one.",
-        "wipe-realm-exawipe", "key_changed", _rotate, _unrotate,
+        "wipe-realm-exawipe", "key_changed", _rotate, _wait_for_caches,
+        lingers=JWKS_CACHE_SECONDS,
     ),
     _fault(
         "metadata-incomplete", "The realm's metadata lacks endpoints",

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,13 +34,12 @@ class DaemonError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is asked of a session. ``profiles``: the probes of each bundled profile that the daemon shall run.
+    """What is asked of a session.
 
     ``listen``: host and port of the daemon, a free loopback port when None. ``state_folder``: where files stay after
     the end; a temporary folder when None.
     """
 
-    profiles: Mapping[str, Iterable[str]]
     listen: str | None = None
     state_folder: Path | None = None
 
@@ -97,7 +96,7 @@ class Session:
         self.switches = Switches(self.estate, BY_NAME)
         self._variables = environment.variables(self.estate)
         _write(self.env_file, environment.render_env_file(self._variables))
-        content = environment.configuration(self.plan.profiles, self.env_file)
+        content = environment.configuration(environment.bundled_probes(), self.env_file)
         _write(self.configuration, environment.render_configuration(content))
         port = free_port()
         board = Site(port, lambda: switchboard.build(self.switches, self.links))

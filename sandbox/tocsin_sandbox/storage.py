@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import parse_qsl, quote, unquote
 
 if TYPE_CHECKING:
     from werkzeug.serving import BaseWSGIServer
@@ -26,6 +27,10 @@ _WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 _SLOW_DOWN = b"""<?xml version="1.0" encoding="UTF-8"?>
 <Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message><RequestId>sandbox</RequestId></Error>"""
+
+
+_request = threading.local()
+"""``address``: path and query of the request that this thread serves, as they were sent."""
 
 
 class StorageMood(StrEnum):
@@ -124,6 +129,7 @@ class Storage:
 
         logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
         if self._app is None:
+            _check_canonical_signatures()
             self._app = cast("_WsgiApp", DomainDispatcherApplication(create_backend_app))
         self._woken.clear()
         self._server = make_server(
@@ -147,6 +153,7 @@ class Storage:
 
     def _front(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         assert self._app is not None
+        _request.address = environ["REQUEST_URI"]
         if environ.get("PATH_INFO", "").startswith("/minio/health/"):
             start_response("200 OK", [("Content-Length", "0")])
             return [b""]
@@ -155,10 +162,22 @@ class Storage:
             return [_SLOW_DOWN]
         if self.mood is StorageMood.SILENT:
             self._woken.wait()
+        if environ["QUERY_STRING"].partition("=")[0] == "versioning" and environ["REQUEST_METHOD"] == "GET":
+            return self._versioning(environ, start_response)
         answer = self._app(environ, start_response)
         if self.mood is StorageMood.CORRUPT and environ["REQUEST_METHOD"] == "GET" and not environ.get("QUERY_STRING"):
             return _corrupted(answer)
         return answer
+
+    def _versioning(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """GetBucketVersioning with the root element that the Amazon S3 API Reference gives it; moto names another."""
+        assert self._app is not None
+
+        def without_length(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+            return start_response(status, [header for header in headers if header[0] != "Content-Length"], *rest)
+
+        body = b"".join(self._app(environ, without_length))
+        return [body.replace(b"GetBucketVersioningResponse", b"VersioningConfiguration")]
 
     def _client(self, service: str) -> Any:
         import botocore.session
@@ -198,6 +217,28 @@ class Storage:
     def _put_policy(self, iam: Any, user: str, statements: list[dict[str, Any]]) -> None:
         document = json.dumps({"Version": "2012-10-17", "Statement": statements})
         iam.put_user_policy(UserName=user, PolicyName="sandbox", PolicyDocument=document)
+
+
+def _encoded(text: str) -> str:
+    return quote(text, safe="-_.~")
+
+
+def _check_canonical_signatures() -> None:
+    """moto checks a signature against the query as it is spelled; a server encodes it anew first, since clients may
+    send ``/`` and sign ``%2F`` (Signature Version 4, "Create a canonical request")."""
+    from moto.iam.access_control import S3IAMRequest
+
+    if "check_signature" in vars(S3IAMRequest):
+        return
+    inherited = S3IAMRequest.check_signature
+
+    def check_signature(self: Any) -> None:
+        path, _, query = _request.address.partition("?")
+        pairs = ((_encoded(name), _encoded(value)) for name, value in parse_qsl(query, keep_blank_values=True))
+        self._path = quote(unquote(path), safe="/-_.~") + "?" + "&".join(f"{name}={value}" for name, value in pairs)
+        inherited(self)
+
+    setattr(S3IAMRequest, "check_signature", check_signature)  # noqa: B010  # a plain assignment is no replacement to mypy
 
 
 def policy(

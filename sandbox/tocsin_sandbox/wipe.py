@@ -107,10 +107,10 @@ class Life:
         self._beats += 1
         connection = await self.cluster.connect(DATABASE)
         try:
-            await self._work(connection)
+            await self._submit(connection)
             if self._beats % 5 == 1:
                 await self._certify(connection)
-            await self._submit(connection)
+            await self._work(connection)
             await self._forget(connection)
         finally:
             await connection.close(timeout=2)

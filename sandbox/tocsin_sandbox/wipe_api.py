@@ -23,8 +23,9 @@ from tocsin_sandbox.postgresql import Cluster
 from tocsin_sandbox.storage import Storage
 from tocsin_sandbox.wipe import BUCKETS, DATABASE
 
-JWKS_CACHE_SECONDS = 300.0
-"""``KEYCLOAK_JWKS_CACHE_TTL``: calls keep working for so long while Keycloak is down, which the page warns of."""
+JWKS_CACHE_SECONDS = 20.0
+"""``KEYCLOAK_JWKS_CACHE_TTL``, short so that its end can be watched: calls keep
+working for so long while Keycloak is down, which the page warns of."""
 
 
 @dataclass(slots=True)

@@ -1,0 +1,69 @@
+"""Every fault of the sandbox, caused on the running estate, as the probe of the bundled profile sees it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.probing import Probed, RealClock, probe_once
+from tocsin.config import Configuration, Registry, Sources, load
+from tocsin_sandbox.fault import Fault
+from tocsin_sandbox.faults import FAULTS
+from tocsin_sandbox.session import Plan, Session
+
+pytestmark = [pytest.mark.estate, pytest.mark.asyncio(loop_scope="module")]
+
+
+@dataclass
+class Practice:
+    """A running sandbox and its probes, made once, as the daemon keeps them."""
+
+    session: Session
+    configuration: Configuration
+    kinds: Registry
+    clock: RealClock = field(default_factory=RealClock)
+    memories: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    async def probe(self, name: str) -> Probed:
+        spec = self.configuration.probes[name]
+        probe = self.kinds[spec.kind](spec.settings)
+        try:
+            return await probe_once(probe, spec.timeout, memory=self.memories.setdefault(name, {}), clock=self.clock)
+        finally:
+            await probe.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def practice() -> AsyncIterator[Practice]:
+    async with await Session(Plan(), lambda name: None).start() as session:
+        kinds = Registry.discover()
+        configuration = load(Sources(config_file=session.configuration, environ={}), kinds)
+        yield Practice(session, configuration, kinds)
+
+
+async def test_every_probe_of_the_profile_is_ok_on_the_untouched_estate(practice: Practice) -> None:
+    probed = {name: (await practice.probe(name)) for name in practice.configuration.probes}
+    assert {name: (run.verdict, run.detail) for name, run in probed.items() if run.verdict != ("ok", None)} == {}
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+async def test_a_fault_turns_the_expected_probe_red_with_the_expected_reason_until_it_is_undone(
+    practice: Practice, fault: Fault
+) -> None:
+    assert (await practice.probe(fault.expected_probe)).verdict == ("ok", None)
+    await practice.session.switches.cause(fault.name)
+    try:
+        broken = await practice.probe(fault.expected_probe)
+        if fault.develops:
+            practice.clock.offset += fault.develops
+            broken = await practice.probe(fault.expected_probe)
+    finally:
+        await practice.session.switches.undo(fault.name)
+    practice.clock.offset += fault.lingers
+    assert broken.outcome.reason == fault.expected_reason, broken.outcome
+    healed = await practice.probe(fault.expected_probe)
+    assert healed.verdict == ("ok", None), healed.outcome
