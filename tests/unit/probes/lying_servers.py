@@ -8,7 +8,7 @@ import gzip
 import ipaddress
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,6 +107,18 @@ def answering(
     content = body.encode() if isinstance(body, str) else body
     head = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {len(content)}\r\n{extra}\r\n"
     return saying(head.encode() + content)
+
+
+def by_path(routes: Mapping[str, Handler]) -> Handler:
+    """Gives each request, by its path, to a handler that reads its head anew; what has none is 404."""
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        reader.feed_data(head)
+        path = head.split(b" ", 2)[1].decode()
+        await routes.get(path, answering('{"error": "not here"}', status="404 Not Found"))(reader, writer)
+
+    return handler
 
 
 def repeating(start: bytes, piece: bytes, *, pause: float = 0.0) -> Handler:
