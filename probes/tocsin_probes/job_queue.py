@@ -25,6 +25,7 @@ from tocsin.sdk import (
     Severity,
     Status,
     Words,
+    Zone,
 )
 from tocsin.sdk.postgres import read_only, targets_of, unix_time
 from tocsin.sdk.quantities import format_duration
@@ -99,7 +100,7 @@ class JobQueue(Probe):
         status_column: Name = "status"
         time_column: Name = "created_at"
         """When a job became due; one in the future is not waiting yet."""
-        time_zone: str = "UTC"
+        time_zone: Zone = "UTC"
         """Where times without a zone were written."""
         queues: Words = ()
         """Empty: every queue that has a waiting job."""

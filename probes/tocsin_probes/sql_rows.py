@@ -21,6 +21,7 @@ from tocsin.sdk import (
     Severity,
     Status,
     Words,
+    Zone,
 )
 from tocsin.sdk.postgres import read_only, targets_of, unix_time
 from tocsin.sdk.quantities import format_duration
@@ -58,7 +59,7 @@ class SqlRows(Probe):
         """One SELECT. It becomes a subquery, so a LIMIT of its own also limits what is counted."""
         time_column: Name = ""
         """A column of the query's result: timestamp, date, or Unix time in seconds or milliseconds."""
-        time_zone: str = "UTC"
+        time_zone: Zone = "UTC"
         """Where times without a zone were written."""
         sample_columns: Words = ()
         """Columns of the query's result that are kept as evidence, 20 rows at most, when there is something wrong."""

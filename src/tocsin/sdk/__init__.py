@@ -19,7 +19,7 @@ from tocsin.sdk.context import ProbeContext
 from tocsin.sdk.faults import ProbeFault
 from tocsin.sdk.http import HttpClient, HttpResponse, TlsSettings
 from tocsin.sdk.probe import Probe, ProbeSettings
-from tocsin.sdk.quantities import ByteCount, Seconds, Words
+from tocsin.sdk.quantities import ByteCount, Seconds, Words, Zone
 
 __all__ = [
     "ByteCount",
@@ -41,4 +41,5 @@ __all__ = [
     "Status",
     "TlsSettings",
     "Words",
+    "Zone",
 ]

@@ -1,11 +1,12 @@
-"""Durations, sizes and lists as people write them: ``30s``, ``15m``, ``1MiB``, ``a, b``."""
+"""Durations, sizes, lists and time zones as people write them: ``30s``, ``1MiB``, ``a, b``, ``Europe/Paris``."""
 
 from __future__ import annotations
 
 import re
+import zoneinfo
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)(ms|s|m|h|d|w))")
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -61,3 +62,16 @@ def split_words(value: object) -> object:
 
 Words = Annotated[tuple[str, ...], BeforeValidator(split_words)]
 """A setting that is a list of words: a YAML list, or one text with commas."""
+
+
+def known_zone(name: str) -> str:
+    """The name itself. Raises `ValueError` when this machine's time zone database does not know it."""
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(f"{name!r} is not a time zone; write UTC or a name like Europe/Paris") from error
+    return name
+
+
+Zone = Annotated[str, AfterValidator(known_zone)]
+"""A setting that is the name of a time zone."""

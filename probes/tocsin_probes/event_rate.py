@@ -1,0 +1,221 @@
+"""`event_rate`: how often something happens, against limits and against its own past."""
+
+from __future__ import annotations
+
+import csv
+import io
+import zoneinfo
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tocsin.sdk import (
+    CommonReason,
+    Finding,
+    Gauge,
+    Outcome,
+    Probe,
+    ProbeContext,
+    ProbeSettings,
+    ReasonEnum,
+    Seconds,
+    Secret,
+    Severity,
+    Status,
+    Words,
+    Zone,
+)
+from tocsin.sdk.postgres import read_only, targets_of
+from tocsin.sdk.sql_text import Name, Select, quoted
+
+CAP = 100_000
+"""Events of a window that are counted at most."""
+
+TOP_SOURCES = 10
+
+WEIGHT = 0.3
+"""What the newest week counts for in the usual rate of an hour of the week; older weeks fade."""
+
+_RATE = Gauge("tocsin_events_per_minute", "Events in the window, each minute, by what they are.", ("event",))
+_SHARE = Gauge("tocsin_events_share", "Part of all events in the window that the watched ones are, 0 to 1.")
+_SOURCES = Gauge("tocsin_event_sources", "Different sources of the watched events in the window.")
+_USUAL = Gauge("tocsin_events_usual_per_minute", "What is usual at this hour of the week.")
+
+
+class EventLimits(BaseModel):
+    """What is still well; a limit that is not set does not judge."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    per_minute: float | None = Field(default=None, ge=0)
+    times_usual: float | None = Field(default=None, gt=1)
+    """Against what was usual at the same hour of earlier weeks, once two of them were seen."""
+    share: float | None = Field(default=None, ge=0, le=1)
+    source_share: float | None = Field(default=None, gt=0, le=1)
+    """Part of the watched events that one source may cause."""
+    identifiers: int | None = Field(default=None, ge=1)
+    """How many different identifiers one source may ask for."""
+    min_events: int = Field(default=50, ge=1)
+    """Below so many events in the window shares and comparisons with the past say nothing."""
+
+
+class EventRate(Probe):
+    """Watched events happen no more often, and from no other pattern of sources, than is well or usual."""
+
+    kind = "event_rate"
+    gauges = (_RATE, _SHARE, _SOURCES, _USUAL)
+
+    class Settings(ProbeSettings):
+        dsn: Secret
+        query: Select
+        """One SELECT that returns one row an event, of any age; the window is applied to it from outside."""
+        time_column: Name = "created_at"
+        """A timestamp, with or without time zone; best with an index."""
+        time_zone: Zone = "UTC"
+        """Where times without a zone were written, and where the hours of the week are counted."""
+        event_column: Name = "result"
+        events: Words
+        """The values of ``event_column`` that are watched."""
+        source_column: Name = ""
+        identifier_column: Name = ""
+        window: Seconds = 300.0
+        limits: EventLimits = EventLimits()
+
+        def targets(self) -> tuple[str, ...]:
+            return targets_of(self.dsn)
+
+    class Reason(ReasonEnum):
+        RATE_HIGH = "rate_high", "The watched events happen more often than the limit, or than is usual at this hour."
+        SHARE_HIGH = "share_high", "The watched events are a larger part of all events than the limit."
+        SCAN_SUSPECTED = "scan_suspected", "One source asks for many different identifiers."
+        FEW_SOURCES = "few_sources", "One source causes most of the watched events.", Severity.TICKET
+        QUERY_ERROR = "query_error", "The database cannot run the query.", Severity.TICKET, Status.UNKNOWN
+
+    async def run(self, ctx: ProbeContext) -> Outcome:
+        settings: EventRate.Settings = self.settings
+        reasons = {
+            "42501": CommonReason.CREDENTIALS_REJECTED,
+            "42": self.Reason.QUERY_ERROR,
+            "22": self.Reason.QUERY_ERROR,
+        }
+        async with read_only(ctx, settings.dsn, reasons) as connection:
+            # Times without a zone are compared in the session's.
+            await connection.execute("SELECT set_config('TimeZone', $1, true)", settings.time_zone)
+            seen = await connection.fetchrow(self._counting(), settings.window, list(settings.events))
+            by_event = dict(zip(settings.events, seen["by_event"], strict=True))
+            minutes = settings.window / 60
+            rate = seen["watched"] / minutes
+            past = Past(ctx.memory, ctx.now(), settings.time_zone)
+            usual = past.usual()
+            findings = list(self._judge(seen, rate, usual))
+            if findings and settings.source_column:
+                ctx.attach("sources.csv", await self._top_sources(connection), "text/csv")
+        if usual is not None:
+            # So that an attack does not become usual.
+            usual_at_most = max(usual * (settings.limits.times_usual or 2.0), settings.limits.min_events / minutes)
+            past.add(min(rate, usual_at_most))
+        else:
+            past.add(rate)
+        for event, count in by_event.items():
+            ctx.measure(_RATE, count / minutes, event=event)
+        if seen["total"]:
+            ctx.measure(_SHARE, seen["watched"] / seen["total"])
+        if settings.source_column:
+            ctx.measure(_SOURCES, seen["sources"])
+        if usual is not None:
+            ctx.measure(_USUAL, usual)
+        return Outcome.of(findings, f"{seen['watched']} of {seen['total']} events in the window are watched ones")
+
+    def _judge(self, seen: Any, rate: float, usual: float | None) -> Iterator[Finding]:
+        limits, reason = self.settings.limits, self.Reason
+        total, watched = seen["total"], seen["watched"]
+        if limits.per_minute is not None and rate > limits.per_minute:
+            yield Finding.of(reason.RATE_HIGH, f"{rate:.1f} a minute, the limit is {limits.per_minute:g}", "limit")
+        if watched >= limits.min_events:
+            if limits.times_usual is not None and usual is not None and rate > usual * limits.times_usual:
+                yield Finding.of(reason.RATE_HIGH, f"{rate:.1f} a minute, usual at this hour are {usual:.1f}", "past")
+            if limits.share is not None and watched > limits.share * total:
+                yield Finding.of(
+                    reason.SHARE_HIGH, f"{watched / total:.0%} of {total}, the limit is {limits.share:.0%}"
+                )
+            if limits.source_share is not None and seen["top_source"] > limits.source_share * watched:
+                part = seen["top_source"] / watched
+                yield Finding.of(reason.FEW_SOURCES, f"one of {seen['sources']} sources causes {part:.0%} of {watched}")
+        if limits.identifiers is not None and seen["top_identifiers"] > limits.identifiers:
+            detail = f"one source asked for {seen['top_identifiers']} identifiers, the limit is {limits.identifiers}"
+            yield Finding.of(reason.SCAN_SUSPECTED, detail)
+
+    def _events(self) -> str:
+        settings: EventRate.Settings = self.settings
+        columns = {"event": settings.event_column, "source": settings.source_column, "id": settings.identifier_column}
+        chosen = ", ".join(
+            f"{quoted(own)}::text AS {name}" if own else f"NULL AS {name}" for name, own in columns.items()
+        )
+        return (
+            f"WITH events AS MATERIALIZED (SELECT {chosen} FROM (\n{settings.query}\n) AS q "
+            f"WHERE {quoted(settings.time_column)} > now() - make_interval(secs => $1) LIMIT {CAP}), "
+            f"watched AS MATERIALIZED (SELECT * FROM events WHERE event = ANY($2::text[])) "
+        )
+
+    def _counting(self) -> str:
+        return self._events() + (
+            "SELECT (SELECT count(*) FROM events) AS total, (SELECT count(*) FROM watched) AS watched, "
+            "(SELECT count(DISTINCT source) FROM watched) AS sources, "
+            "ARRAY(SELECT (SELECT count(*) FROM watched WHERE event = e) FROM unnest($2::text[]) WITH ORDINALITY AS w (e, n) "
+            "ORDER BY n) AS by_event, "
+            "coalesce((SELECT count(*) AS n FROM watched WHERE source IS NOT NULL GROUP BY source "
+            "ORDER BY n DESC LIMIT 1), 0) AS top_source, "
+            "coalesce((SELECT count(DISTINCT id) AS n FROM watched GROUP BY source ORDER BY n DESC LIMIT 1), 0) "
+            "AS top_identifiers"
+        )
+
+    async def _top_sources(self, connection: Any) -> str:
+        rows = await connection.fetch(
+            self._events()
+            + "SELECT left(source, 100) AS source, count(*) AS events, count(DISTINCT id) AS identifiers "
+            f"FROM watched GROUP BY 1 ORDER BY 2 DESC LIMIT {TOP_SOURCES}",
+            self.settings.window,
+            list(self.settings.events),
+        )
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("source", "events", "identifiers"))
+        writer.writerows(rows)
+        return text.getvalue()
+
+
+class Past:
+    """The usual rate of each of the week's 168 hours, in the probe's memory.
+
+    ``memory["hour"]``: ``[hour since 1970, sum of its rates, how many]``. ``memory["week"]``: by hour of the week
+    ``[usual rate, weeks seen]``. An hour counts when it is over.
+    """
+
+    def __init__(self, memory: Any, now: float, zone: str) -> None:
+        self._memory = memory
+        self._hour = int(now // 3600)
+        self._zone = zoneinfo.ZoneInfo(zone)
+
+    def usual(self) -> float | None:
+        """Events a minute; None before two weeks of this hour were seen."""
+        rate, weeks = self._memory.get("week", {}).get(self._slot(self._hour), (0.0, 0))
+        return rate if weeks >= 2 else None
+
+    def add(self, rate: float) -> None:
+        """One run's rate. Closes the hour before when it is over."""
+        hour, total, runs = self._memory.get("hour", (self._hour, 0.0, 0))
+        if hour != self._hour and runs:
+            week = dict(self._memory.get("week", {}))
+            slot = self._slot(hour)
+            known, weeks = week.get(slot, (0.0, 0))
+            mean = total / runs
+            week[slot] = [mean if not weeks else known + WEIGHT * (mean - known), weeks + 1]
+            self._memory["week"] = week
+            total, runs = 0.0, 0
+        self._memory["hour"] = [self._hour, total + rate, runs + 1]
+
+    def _slot(self, hour: int) -> str:
+        local = datetime.fromtimestamp(hour * 3600, self._zone)
+        return str(local.weekday() * 24 + local.hour)
