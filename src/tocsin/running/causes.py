@@ -5,7 +5,7 @@ A confirmed failure starts to alert unless something holds it back:
 1. A dependency, direct or not, is bad: then this one is an effect and records the root-most of them as its cause.
    Bad is: confirmed failed, or alerting, or its latest run failed and the next one will tell. Unknown is not a cause.
    A dependency that is worth a ticket explains no page.
-2. A dependency has not been looked at since this failure was known. The wait is bounded: by the timeout of the
+2. A dependency has not been looked at since this failure was known, or since a restart. The wait is bounded: by the timeout of the
    dependency and `GRACE_SECONDS`.
 3. Its cause has recovered, and it has not failed ``failures_to_fail`` times since: what recovers takes its effects
    along, a little later. This wait is bounded too, so that an effect that flaps from then on is heard.
@@ -45,8 +45,8 @@ class Judgement:
 def judge(name: str, graph: Graph, states: Mapping[str, ProbeState], now: float, up_since: float = 0.0) -> Judgement:
     """The judgement on ``name`` at ``now``, given what is known about all probes.
 
-    ``up_since``: when this process began to look (Unix seconds). Waiting times count from then at the earliest, so
-    that a dependency gets its chance after a restart, too.
+    ``up_since``: when this process began to look (Unix seconds). Nothing starts on what dependencies said before, and
+    waiting times count from then at the earliest.
     """
     spec, state = graph.specs[name], states[name]
     if not in_question(state):
@@ -140,19 +140,20 @@ def _stale(
     now: float,
     up_since: float,
 ) -> dict[str, float]:
-    """The dependencies without a result as fresh as the failure, each with the time until which it is waited for.
+    """The dependencies without a result as fresh as the failure and this process, each with the end of the wait for it.
 
     A clock that was set back ends the wait: nothing would look fresh for as long as it lost.
     """
     since = failing_since(states[name])
     if since is None or now < since:
         return {}
+    since = max(since, up_since)
     stale = {}
     for dependency in graph.dependencies(name):
         looked_at = states[dependency].last_run_at
         if looked_at is not None and looked_at >= since:
             continue
-        until = max(since, up_since) + graph.specs[dependency].timeout + GRACE_SECONDS
+        until = since + graph.specs[dependency].timeout + GRACE_SECONDS
         if now < until:
             stale[dependency] = until
     return stale

@@ -1,0 +1,374 @@
+"""Causes page, effects wait: scenarios."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tocsin.model import Finding, MaintenanceWindow, Outcome, ProbeSpec, ProbeState, Run, Severity, Status
+from tocsin.running.causes import GRACE_SECONDS
+from tocsin.running.graph import Graph
+from tocsin.running.verdicts import Consequences, Verdicts
+
+CODES = {
+    "ok": Outcome.ok(),
+    "page": Outcome.of([Finding("down", Status.FAILED, Severity.PAGE)]),
+    "ticket": Outcome.of([Finding("low", Status.FAILED, Severity.TICKET)]),
+    "unknown": Outcome.of([Finding("probe_error", Status.UNKNOWN, Severity.TICKET)]),
+}
+
+
+def spec(name: str, *depends_on: str, **changes: object) -> ProbeSpec:
+    plain = ProbeSpec(name, "k", "s", "i", None, every=30.0, timeout=5.0, retry_every=5.0, depends_on=depends_on)
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+class Story:
+    """All probes are ok at 0; then things happen, each told by its time in seconds."""
+
+    def __init__(self, *specs: ProbeSpec) -> None:
+        self.verdicts = Verdicts(0.0)
+        ok = ProbeState(status=Status.OK, since=0.0, ok_streak=9, last_run_at=0.0, last_status=Status.OK)
+        self.verdicts.configure(Graph(specs), lambda _: ok)
+
+    def run(self, at: float, name: str, code: str, took: float = 0.0) -> Consequences:
+        """A run that ended at ``at``."""
+        return self.verdicts.learn(Run(name, CODES[code], at - took, took, "t", "r"), at)
+
+    def __getitem__(self, name: str) -> ProbeState:
+        return self.verdicts.states[name]
+
+    def alerting(self) -> set[str]:
+        return {name for name, state in self.verdicts.states.items() if state.alerting}
+
+
+def test_without_dependencies_a_confirmed_failure_alerts_at_once() -> None:
+    story = Story(spec("a"))
+    assert story.run(100, "a", "page").retry == ["a"]
+    assert story.alerting() == set()
+    assert story.run(105, "a", "page").retry == []
+    assert story["a"].alerting_since == 105
+    assert story["a"].severity is Severity.PAGE
+
+
+def test_a_first_failure_asks_for_fresh_results_of_all_dependencies() -> None:
+    story = Story(spec("db"), spec("keycloak", "db"), spec("realm", "keycloak"))
+    assert story.run(100, "realm", "page").check == {"keycloak": 100, "db": 100}
+
+
+def test_a_failure_waits_for_fresh_results_and_alerts_when_the_dependencies_are_well() -> None:
+    story = Story(spec("db"), spec("realm", "db"))
+    story.run(100, "realm", "page")
+    waiting = story.run(105, "realm", "page")
+    assert story["realm"].status is Status.FAILED
+    assert story.alerting() == set()
+    assert waiting.review == {"realm": 100 + 5 + GRACE_SECONDS}
+    story.run(105.5, "db", "ok", took=5.4)
+    assert story.alerting() == {"realm"}
+
+
+def test_a_result_from_before_the_failure_was_known_proves_nothing() -> None:
+    story = Story(spec("db"), spec("realm", "db", failures_to_fail=1))
+    story.run(99, "db", "ok")
+    story.run(100, "realm", "page", took=5.0)
+    story.run(101, "db", "ok", took=1.5)
+    assert story.alerting() == set()
+    story.run(102, "db", "page", took=0.5)
+    assert story["realm"].caused_by == "db"
+    assert story.alerting() == set()
+
+
+def test_a_dependency_that_never_answers_holds_an_alert_back_no_longer_than_its_timeout_and_grace() -> None:
+    story = Story(spec("db"), spec("realm", "db"))
+    story.run(100, "realm", "page")
+    story.run(105, "realm", "page")
+    story.verdicts.review("realm", 100 + 5 + GRACE_SECONDS - 0.1)
+    assert story.alerting() == set()
+    story.verdicts.review("realm", 100 + 5 + GRACE_SECONDS)
+    assert story.alerting() == {"realm"}
+
+
+def test_a_clock_that_was_set_back_does_not_hold_an_alert_back() -> None:
+    story = Story(spec("db"), spec("realm", "db"))
+    story.run(100_000, "realm", "page")
+    story.run(105, "realm", "page")
+    assert story.alerting() == {"realm"}
+
+
+def test_the_cause_alerts_and_its_effects_name_it() -> None:
+    story = Story(spec("db"), spec("keycloak", "db"), spec("realm", "keycloak"))
+    for at in (100, 105):
+        for name in ("realm", "keycloak", "db"):
+            story.run(at, name, "page")
+    assert story.alerting() == {"db"}
+    assert story["keycloak"].caused_by == story["realm"].caused_by == "db"
+
+
+def test_a_cause_is_found_behind_a_dependency_that_is_well() -> None:
+    story = Story(spec("db"), spec("keycloak", "db"), spec("realm", "keycloak"))
+    for at in (100, 105):
+        story.run(at, "db", "page")
+    for at in (110, 115):
+        story.run(at, "realm", "page")
+        story.run(at + 1, "keycloak", "ok")
+        story.run(at + 2, "db", "page")
+    assert story["realm"].caused_by == "db"
+
+
+def test_a_single_failed_run_of_a_dependency_holds_the_effect_back_until_the_next_one() -> None:
+    story = Story(spec("db"), spec("realm", "db"))
+    story.run(100, "realm", "page")
+    story.run(101, "db", "page", took=0.5)
+    story.run(105, "realm", "page")
+    assert story.alerting() == set()
+    story.run(106, "db", "page")
+    assert story.alerting() == {"db"}
+    assert story["realm"].caused_by == "db"
+
+
+def test_a_suspected_cause_that_never_runs_again_is_not_waited_for_longer_than_its_schedule() -> None:
+    story = Story(spec("db"), spec("realm", "db"))
+    story.run(100, "db", "page")
+    story.run(100, "realm", "page")
+    held = story.run(105, "realm", "page")
+    assert held.review["realm"] == 100 + 30 + 5 + GRACE_SECONDS
+    for at in (140, 145, 150):
+        story.run(at, "realm", "page")
+    assert story.alerting() == set()
+    story.verdicts.review("realm", 145 + 5 + GRACE_SECONDS)
+    assert story.alerting() == {"realm"}
+
+
+def test_an_effect_that_is_still_bad_when_its_cause_recovers_gets_fresh_runs_and_then_alerts() -> None:
+    story = Story(spec("db"), spec("realm", "db"))
+    for at in (100, 105, 130):
+        story.run(at, "db", "page")
+        story.run(at, "realm", "page")
+    story.run(160, "db", "ok")
+    assert story["realm"].caused_by == "db"
+    recovered = story.run(190, "db", "ok")
+    assert recovered.again == ["realm"]
+    assert story.alerting() == set()
+    assert (story["realm"].caused_by, story["realm"].waiting_since) == (None, 190)
+    assert story.run(191, "realm", "page").retry == ["realm"]
+    story.run(192, "db", "ok")
+    assert story.alerting() == set()
+    story.run(196, "realm", "page")
+    assert story.alerting() == {"realm"}
+
+
+def test_an_effect_that_recovers_with_its_cause_never_alerts() -> None:
+    story = Story(spec("db"), spec("realm", "db"))
+    for at in (100, 105):
+        story.run(at, "db", "page")
+        story.run(at, "realm", "page")
+    for at in (130, 160):
+        story.run(at, "db", "ok")
+    for at, code in ((161, "page"), (166, "ok"), (190, "ok")):
+        story.run(at, "realm", code)
+        assert "realm" not in story.alerting()
+    assert story["realm"].status is Status.OK
+    assert story["realm"].waiting_since is None
+
+
+def test_an_effect_that_flaps_after_its_cause_recovered_is_heard_in_the_end() -> None:
+    story = Story(spec("db"), spec("realm", "db"))
+    for at in (100, 105):
+        story.run(at, "db", "page")
+        story.run(at, "realm", "page")
+    for at in (130, 160):
+        story.run(at, "db", "ok")
+    codes = ["ok", "page"] * 4
+    heard = []
+    for number, code in enumerate(codes):
+        at = 190 + 30 * number
+        story.run(at, "realm", code)
+        story.run(at + 1, "db", "ok")
+        if story.alerting():
+            heard.append(at)
+    assert heard
+    assert heard[0] == 280
+
+
+def test_a_dependency_that_flaps_unconfirmed_cannot_hold_an_effect_back_for_ever() -> None:
+    story = Story(spec("db"), spec("realm", "db"))
+    at = 100.0
+    while not story["realm"].alerting and at < 400:
+        story.run(at, "db", "page")
+        story.run(at + 1, "realm", "page")
+        story.run(at + 5, "db", "ok")
+        story.run(at + 6, "realm", "page")
+        at += 30
+    assert at < 200
+    assert story["db"].status is Status.OK
+
+
+def test_an_alert_goes_on_when_its_dependency_fails_later() -> None:
+    story = Story(spec("db"), spec("realm", "db"))
+    for at in (100, 105):
+        story.run(at, "realm", "page")
+        story.run(at + 1, "db", "ok")
+    for at in (130, 135):
+        story.run(at, "db", "page")
+        story.run(at, "realm", "page")
+    assert story.alerting() == {"realm", "db"}
+    assert story["realm"].caused_by is None
+
+
+def test_an_unknown_dependency_is_no_cause() -> None:
+    story = Story(spec("db"), spec("realm", "db"))
+    for at in (100, 105):
+        story.run(at, "realm", "page")
+        story.run(at + 1, "db", "unknown")
+    assert story.alerting() == {"realm"}
+
+
+def test_a_dependency_that_alerts_is_a_cause_even_when_it_has_become_unknown() -> None:
+    story = Story(spec("db"), spec("realm", "db"))
+    for at in (50, 55):
+        story.run(at, "db", "page")
+    for at in (60, 65, 70):
+        story.run(at, "db", "unknown")
+    assert story["db"].status is Status.UNKNOWN
+    assert story["db"].alerting
+    for at in (100, 105):
+        story.run(at, "realm", "page")
+        story.run(at + 1, "db", "unknown")
+    assert story["realm"].caused_by == "db"
+    assert "realm" not in story.alerting()
+
+
+def test_a_dependency_that_is_not_configured_is_left_out() -> None:
+    story = Story(spec("realm", "gone"))
+    for at in (100, 105):
+        story.run(at, "realm", "page")
+    assert story.alerting() == {"realm"}
+
+
+def test_a_cause_that_is_removed_from_the_configuration_releases_its_effects() -> None:
+    story = Story(spec("db"), spec("realm", "db"))
+    for at in (100, 105):
+        story.run(at, "db", "page")
+        story.run(at, "realm", "page")
+    story.verdicts.configure(Graph([spec("realm", "db")]), lambda _: ProbeState())
+    assert story.verdicts.review("realm", 110).again == ["realm"]
+    for at in (111, 116):
+        story.run(at, "realm", "page")
+    assert story.alerting() == {"realm"}
+
+
+def test_a_dependency_worth_a_ticket_explains_no_page() -> None:
+    story = Story(spec("db"), spec("realm", "db"), spec("report", "db"))
+    for at in (90, 95, 105.5):
+        story.run(at, "db", "ticket")
+    for at in (100, 105):
+        story.run(at, "realm", "page")
+        story.run(at, "report", "ticket")
+        story.run(at + 0.5, "db", "ticket")
+    assert story.alerting() == {"db", "realm"}
+    assert story["realm"].severity is Severity.PAGE
+    assert story["report"].caused_by == "db"
+
+
+def test_an_unconfirmed_page_does_not_start_a_ticket_that_is_explained() -> None:
+    story = Story(spec("db"), spec("report", "db"))
+    for at in (90, 95):
+        story.run(at, "db", "ticket")
+    story.run(100, "report", "unknown")
+    story.run(101, "report", "ticket")
+    story.run(102, "db", "ticket")
+    story.run(105, "report", "page")
+    story.run(105.5, "db", "ticket")
+    assert story.alerting() == {"db"}
+
+
+def test_a_ticket_becomes_a_page_only_when_the_page_is_confirmed() -> None:
+    story = Story(spec("a"))
+    for at in (100, 105, 130):
+        story.run(at, "a", "ticket")
+    assert story["a"].severity is Severity.TICKET
+    assert story.run(160, "a", "page").retry == ["a"]
+    assert story["a"].severity is Severity.TICKET
+    story.run(165, "a", "ticket")
+    story.run(190, "a", "page")
+    story.run(195, "a", "page")
+    assert story["a"].severity is Severity.PAGE
+    story.run(220, "a", "ticket")
+    assert story["a"].severity is Severity.PAGE
+
+
+def test_a_ticket_does_not_become_a_page_because_of_its_cause() -> None:
+    story = Story(spec("db"), spec("realm", "db"))
+    for at in (100, 105, 130):
+        story.run(at, "realm", "ticket")
+        story.run(at + 1, "db", "ok")
+    assert story["realm"].severity is Severity.TICKET
+    for at in (160, 165, 190):
+        story.run(at, "db", "page")
+        story.run(at, "realm", "page")
+    assert (story["realm"].severity, story["realm"].caused_by) == (Severity.TICKET, "db")
+    for at in (220, 250):
+        story.run(at, "db", "ok")
+    for at in (251, 256):
+        assert story["realm"].severity is Severity.TICKET
+        story.run(at, "realm", "page")
+        story.run(at + 1, "db", "ok")
+    assert story["realm"].severity is Severity.PAGE
+
+
+def test_a_maintenance_window_delays_the_start_and_measuring_goes_on() -> None:
+    story = Story(spec("a", maintenance=(MaintenanceWindow(90.0, 200.0),)))
+    for at in (100, 105):
+        held = story.run(at, "a", "page")
+    assert story["a"].status is Status.FAILED
+    assert held.review == {"a": 200.0}
+    assert story.alerting() == set()
+    story.verdicts.review("a", 200.0)
+    assert story.alerting() == {"a"}
+
+
+def test_a_maintenance_window_does_not_end_an_alert() -> None:
+    story = Story(spec("a", maintenance=(MaintenanceWindow(110.0, 200.0),)))
+    for at in (100, 105, 120, 150):
+        story.run(at, "a", "page")
+    assert story.alerting() == {"a"}
+
+
+def test_a_failure_that_flapped_through_its_maintenance_is_heard_after_it() -> None:
+    story = Story(spec("a", maintenance=(MaintenanceWindow(90.0, 200.0),)))
+    for at, code in ((100, "page"), (105, "page"), (130, "ok"), (160, "page"), (190, "ok")):
+        story.run(at, "a", code)
+    story.verdicts.review("a", 200.0)
+    assert story.alerting() == set()
+    story.run(220, "a", "page")
+    assert story.alerting() == {"a"}
+
+
+def test_after_a_restart_dependencies_get_their_time_again() -> None:
+    story = Story(spec("db"), spec("realm", "db"))
+    story.run(100, "realm", "page")
+    restarted = Verdicts(up_since=5000.0)
+    restarted.configure(story.verdicts.graph, story.verdicts.states.__getitem__)
+    run = Run("realm", CODES["page"], 5001.0, 0.0, "t", "r")
+    assert restarted.learn(run, 5001.0).check == {"db": 100}
+    assert not restarted.states["realm"].alerting
+
+
+def test_a_cycle_in_the_graph_does_not_loop() -> None:
+    graph = Graph([spec("a", "b"), spec("b", "a"), spec("c", "a")])
+    assert graph.dependencies("a") == ("b",)
+    assert graph.dependencies("c") == ("a", "b")
+    assert set(graph.effects("a")) == {"b", "c"}
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_of_several_causes_the_one_that_alerts_is_named(name: str) -> None:
+    story = Story(spec("a"), spec("b"), spec("effect", "a", "b"))
+    for at in (100, 105):
+        story.run(at, name, "page")
+    other = "b" if name == "a" else "a"
+    story.run(110, other, "page")
+    for at in (111, 116):
+        story.run(at, "effect", "page")
+    assert story["effect"].caused_by == name

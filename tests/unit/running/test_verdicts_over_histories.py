@@ -1,0 +1,267 @@
+"""Causes, effects and the latch, over random graphs and random histories."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tocsin.model import Finding, MaintenanceWindow, Outcome, ProbeSpec, ProbeState, Run, Severity, Status
+from tocsin.running.causes import GRACE_SECONDS, in_question
+from tocsin.running.graph import Graph
+from tocsin.running.verdicts import Verdicts
+
+START = 1_700_000_000.0
+EVERY, TIMEOUT, RETRY = 30.0, 5.0, 5.0
+
+OUTCOMES = {
+    "ok": Outcome.ok(),
+    "page": Outcome.of([Finding("down", Status.FAILED, Severity.PAGE)]),
+    "ticket": Outcome.of([Finding("low", Status.FAILED, Severity.TICKET)]),
+    "unknown": Outcome.of([Finding("probe_error", Status.UNKNOWN, Severity.TICKET)]),
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """``pause`` seconds, then a run of the probe with this number; without an outcome only a review."""
+
+    probe: int
+    outcome: str | None
+    pause: float
+    took: float
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> list[ProbeSpec]:
+    count = draw(st.integers(1, 6))
+    specs = []
+    for number in range(count):
+        earlier = [f"p{other}" for other in range(number)]
+        depends_on = tuple(draw(st.lists(st.sampled_from(earlier), unique=True, max_size=3))) if earlier else ()
+        specs.append(
+            ProbeSpec(
+                name=f"p{number}",
+                kind="k",
+                system="s",
+                incident="i",
+                settings=None,
+                every=EVERY,
+                timeout=TIMEOUT,
+                retry_every=RETRY,
+                failures_to_fail=draw(st.integers(1, 3)),
+                successes_to_recover=draw(st.integers(1, 3)),
+                depends_on=depends_on,
+                maintenance=draw(
+                    st.sampled_from([(), (), (), (MaintenanceWindow(START + 60, START + draw(st.integers(61, 400))),)])
+                ),
+            )
+        )
+    return specs
+
+
+def histories(outcomes: Sequence[str | None]) -> st.SearchStrategy[list[Step]]:
+    step = st.builds(
+        Step,
+        probe=st.integers(0, 5),
+        outcome=st.sampled_from(outcomes),
+        pause=st.sampled_from([0.0, 0.1, 1.0, 5.0, 12.0, 40.0]),
+        took=st.sampled_from([0.0, 0.01, 5.0]),
+    )
+    return st.lists(step, max_size=60)
+
+
+class World:
+    """A daemon without clocks and sockets: runs come in, states come out, a restart may happen at any point."""
+
+    def __init__(self, specs: Sequence[ProbeSpec]) -> None:
+        self.specs = {spec.name: spec for spec in specs}
+        self.graph = Graph(specs)
+        self.now = START
+        self.verdicts = Verdicts(START)
+        self.verdicts.configure(self.graph, lambda _: ProbeState())
+
+    @property
+    def states(self) -> dict[str, ProbeState]:
+        return self.verdicts.states
+
+    def take(self, step: Step) -> str:
+        name = f"p{step.probe % len(self.specs)}"
+        self.now += step.pause + step.took
+        if step.outcome is None:
+            self.verdicts.review(name, self.now)
+        else:
+            run = Run(name, OUTCOMES[step.outcome], self.now - step.took, step.took, "t", "r")
+            self.verdicts.learn(run, self.now)
+        return name
+
+    def restart(self, *, up_since: float) -> None:
+        states = {name: restored(stored(state)) for name, state in self.states.items()}
+        self.verdicts = Verdicts(up_since)
+        self.verdicts.configure(self.graph, states.__getitem__)
+
+    def bad_dependencies(self, name: str, before: dict[str, ProbeState]) -> list[str]:
+        """Told independently of the code under test: bad, and worth as much as what ``name`` would start."""
+        level = self.states[name].severity
+        return [
+            dependency
+            for dependency in ancestors(name, self.specs)
+            if is_bad(self.states[dependency], self.now)
+            and (level is Severity.TICKET or worth(self.states[dependency]) is Severity.PAGE)
+        ]
+
+    def not_looked_at(self, name: str) -> list[str]:
+        """The dependencies whose latest run began before the failure was known, while there is time to wait."""
+        state = self.states[name]
+        since = state.first_page_at if state.severity is Severity.PAGE else state.first_failure_at
+        assert since is not None
+        return [
+            dependency
+            for dependency in ancestors(name, self.specs)
+            if (self.states[dependency].last_run_at or 0.0) < max(since, self.verdicts.up_since)
+            and self.now < max(since, self.verdicts.up_since) + TIMEOUT + GRACE_SECONDS
+        ]
+
+
+def ancestors(name: str, specs: dict[str, ProbeSpec]) -> set[str]:
+    direct = set(specs[name].depends_on)
+    return direct | {far for near in direct for far in ancestors(near, specs)}
+
+
+def is_bad(state: ProbeState, now: float) -> bool:
+    if state.alerting or state.status is Status.FAILED:
+        return True
+    assert state.last_run_at is not None or state.last_status is None
+    return state.last_status is Status.FAILED and now < (state.last_run_at or 0.0) + EVERY + TIMEOUT + GRACE_SECONDS
+
+
+def worth(state: ProbeState) -> Severity:
+    if state.alerting:
+        assert state.severity is not None
+        return state.severity
+    if state.status is Status.FAILED:
+        return state.findings[0].severity
+    return Severity.PAGE if state.page_streak else Severity.TICKET
+
+
+def stored(state: ProbeState) -> str:
+    return json.dumps(dataclasses.asdict(state))
+
+
+def restored(text: str) -> ProbeState:
+    document = json.loads(text)
+    document["status"] = Status(document["status"])
+    document["last_status"] = document["last_status"] and Status(document["last_status"])
+    document["severity"] = document["severity"] and Severity(document["severity"])
+    document["findings"] = tuple(
+        Finding(f["reason"], Status(f["status"]), Severity(f["severity"]), f["component"], f["detail"])
+        for f in document["findings"]
+    )
+    return ProbeState(**document)
+
+
+def rose(before: ProbeState, after: ProbeState) -> bool:
+    """Whether an alert started, or a ticket became a page."""
+    return (after.alerting and not before.alerting) or (
+        after.severity is Severity.PAGE and before.severity is not Severity.PAGE
+    )
+
+
+def check_step(world: World, before: dict[str, ProbeState], actor: str, outcome: str | None) -> None:
+    for name, after in world.states.items():
+        was = before[name]
+        if rose(was, after):
+            assert after.status is Status.FAILED
+            assert not world.bad_dependencies(name, before), f"{name} started while its cause is bad"
+            assert not world.not_looked_at(name), f"{name} started before its dependencies were looked at"
+            assert not any(window.start <= world.now < window.end for window in world.specs[name].maintenance)
+        if was.alerting and not after.alerting:
+            assert (name, outcome) == (actor, "ok")
+            assert after.status is Status.OK
+            assert after.ok_streak >= world.specs[name].successes_to_recover
+        if was.severity is Severity.PAGE and after.alerting:
+            assert after.severity is Severity.PAGE
+        if after.severity is Severity.PAGE and was.severity is not Severity.PAGE:
+            assert after.page_streak >= world.specs[name].failures_to_fail
+        assert after.alerting == (after.severity is not None) == (after.alerting_since is not None)
+        if after.status is Status.OK:
+            assert not after.alerting
+        if after.caused_by is not None:
+            assert after.caused_by in ancestors(name, world.specs)
+            assert after.severity is not Severity.PAGE
+
+
+def examine(specs: list[ProbeSpec], history: list[Step], restarts: set[int]) -> None:
+    """Every promise, along one history."""
+    world, restarting = World(specs), World(specs)
+    for number, step in enumerate(history):
+        before = dict(world.states)
+        actor = world.take(step)
+        check_step(world, before, actor, step.outcome)
+        if number in restarts:
+            restarting.restart(up_since=START)
+        restarting.take(step)
+        assert restarting.states == world.states, "a restart changed something"
+
+    # A restart that takes its time starts nothing and ends nothing by itself.
+    before = dict(world.states)
+    world.restart(up_since=world.now + 3600)
+    world.now += 3600
+    assert world.states == before
+    for name in world.specs:
+        world.verdicts.review(name, world.now)
+        if rose(before[name], world.states[name]):
+            assert not ancestors(name, world.specs), "it started before its dependencies could be looked at"
+
+    # One probe stays bad while all others are well: it is heard, and only it.
+    victim = f"p{len(specs) - 1}"
+    for _ in range(12):
+        for number in range(len(specs)):
+            world.take(Step(number, "page" if f"p{number}" == victim else "ok", 5.0, 0.01))
+    assert {name for name, state in world.states.items() if state.alerting} == {victim}
+    assert world.states[victim].severity is Severity.PAGE
+    assert world.states[victim].caused_by is None
+
+    for _ in range(3):
+        for number in range(len(specs)):
+            world.take(Step(number, "ok", 5.0, 0.01))
+    for state in world.states.values():
+        assert state.status is Status.OK
+        assert not state.alerting
+        assert (state.caused_by, state.waiting_since, state.severity) == (None, None, None)
+        assert not in_question(state)
+
+
+PLAIN = ("ok", "page", "page")
+ALL = ("ok", "page", "page", "ticket", "unknown", None)
+
+
+@settings(max_examples=150, deadline=None)
+@given(graphs(), histories(PLAIN), st.sets(st.integers(0, 59), max_size=5))
+def test_pages_over_random_graphs_keep_every_promise(
+    specs: list[ProbeSpec], history: list[Step], restarts: set[int]
+) -> None:
+    examine(specs, history, restarts)
+
+
+@settings(max_examples=150, deadline=None)
+@given(graphs(), histories(ALL), st.sets(st.integers(0, 59), max_size=5))
+def test_pages_tickets_and_unknowns_over_random_graphs_keep_every_promise(
+    specs: list[ProbeSpec], history: list[Step], restarts: set[int]
+) -> None:
+    examine(specs, history, restarts)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3000)
+@settings(max_examples=10_000, deadline=None)
+@given(graphs(), histories(ALL), st.sets(st.integers(0, 59), max_size=5))
+def test_ten_thousand_histories_keep_every_promise(
+    specs: list[ProbeSpec], history: list[Step], restarts: set[int]
+) -> None:
+    examine(specs, history, restarts)
