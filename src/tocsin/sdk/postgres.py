@@ -83,7 +83,7 @@ async def read_only(ctx: ProbeContext, dsn: Secret, reasons: Reasons | None = No
     url = _url_of(dsn)
     target = _targets(url)[0]
     async with ctx.permits.request(target):
-        connection = await _connect(ctx, url, target, reasons or {})
+        connection = await _open(url, target, f"tocsin/{ctx.probe}", _budget(ctx), reasons or {})
         try:
             await connection.execute(_begin(_budget(ctx)))
             yield connection
@@ -91,6 +91,17 @@ async def read_only(ctx: ProbeContext, dsn: Secret, reasons: Reasons | None = No
             raise _fault(error, reasons or {}) from error
         finally:
             await _close(connection)
+
+
+async def connect(dsn: Secret, *, application: str, timeout: float, reasons: Reasons | None = None) -> Any:
+    """A bare `asyncpg.Connection`, for those who manage transactions themselves. Raises `ProbeFault`."""
+    url = _url_of(dsn)
+    return await _open(url, _targets(url)[0], application, timeout, reasons or {})
+
+
+def fault_of(error: Exception, reasons: Reasons | None = None) -> ProbeFault:
+    """The fault for what such a connection raised, with the kind's own ``reasons`` first."""
+    return _fault(error, reasons or {})
 
 
 def targets_of(dsn: Secret) -> tuple[str, ...]:
@@ -124,14 +135,13 @@ def unix_time(value: object, zone: str = "UTC") -> float | None:
     return number / 1000 if abs(number) > 1e11 else number
 
 
-async def _connect(ctx: ProbeContext, url: str, target: str, reasons: Reasons) -> Any:
-    budget = _budget(ctx)
+async def _open(url: str, target: str, application: str, budget: float, reasons: Reasons) -> Any:
     try:
         return await asyncpg.connect(
             url,
             timeout=budget,
             statement_cache_size=0,
-            server_settings={"application_name": f"tocsin/{ctx.probe}"[:63]},
+            server_settings={"application_name": application[:63]},
         )
     except asyncpg.ClientConfigurationError as error:
         raise ProbeFault(CommonReason.CREDENTIALS_MISSING, f"the dsn cannot be used: {error}") from error
