@@ -22,6 +22,12 @@ class Seen:
     state: str
     started: int
     """Clock ticks since boot. With the pid it names one process for ever."""
+    threads: int
+
+    @property
+    def living(self) -> bool:
+        """Whether any thread of it still runs. A zombie whose other threads are ending still holds its sockets."""
+        return self.state not in "ZX" or self.threads > 1
 
 
 def look(pid: int) -> Seen | None:
@@ -32,13 +38,13 @@ def look(pid: int) -> Seen | None:
         return None
     # The name stands in parentheses and may hold spaces and parentheses itself.
     fields = text[text.rindex(")") + 2 :].split()
-    return Seen(pid, int(fields[1]), int(fields[2]), fields[0], int(fields[19]))
+    return Seen(pid, int(fields[1]), int(fields[2]), fields[0], int(fields[19]), int(fields[17]))
 
 
 def alive(seen: Seen) -> bool:
-    """Whether this very process still runs (a zombie does not)."""
+    """Whether this very process still runs."""
     now = look(seen.pid)
-    return now is not None and now.started == seen.started and now.state not in "ZX"
+    return now is not None and now.started == seen.started and now.living
 
 
 def members(leader: int) -> list[Seen]:
@@ -54,7 +60,7 @@ def members(leader: int) -> list[Seen]:
         if seen.pid not in found:
             found[seen.pid] = seen
             waiting += children.get(seen.pid, [])
-    return [seen for seen in found.values() if seen.state not in "ZX"]
+    return [seen for seen in found.values() if seen.living]
 
 
 def send(processes: list[Seen], number: signal.Signals) -> None:
