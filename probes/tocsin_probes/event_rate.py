@@ -163,8 +163,8 @@ class EventRate(Probe):
         return self._events() + (
             "SELECT (SELECT count(*) FROM events) AS total, (SELECT count(*) FROM watched) AS watched, "
             "(SELECT count(DISTINCT source) FROM watched) AS sources, "
-            "ARRAY(SELECT (SELECT count(*) FROM watched WHERE event = e) FROM unnest($2::text[]) WITH ORDINALITY AS w (e, n) "
-            "ORDER BY n) AS by_event, "
+            "ARRAY(SELECT (SELECT count(*) FROM watched WHERE event = e) "
+            "FROM unnest($2::text[]) WITH ORDINALITY AS w (e, n) ORDER BY n) AS by_event, "
             "coalesce((SELECT count(*) AS n FROM watched WHERE source IS NOT NULL GROUP BY source "
             "ORDER BY n DESC LIMIT 1), 0) AS top_source, "
             "coalesce((SELECT count(DISTINCT id) AS n FROM watched GROUP BY source ORDER BY n DESC LIMIT 1), 0) "

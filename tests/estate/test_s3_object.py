@@ -1,0 +1,106 @@
+"""`s3_object` on a real MinIO, with rows of a real PostgreSQL that name the objects."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from estate.servers.minio import MinIO
+from estate.servers.postgresql import PostgreSQL
+from estate.servers.sigv4 import Credentials
+from tests.probing import FreePermits, Probed, probe_once
+from tocsin_probes.s3_object import S3Object
+
+pytestmark = pytest.mark.estate
+
+PDF = b"%PDF-1.7\n" + b"x" * 3000 + b"\nstartxref\n0\n%%EOF\n"
+QUERY = "SELECT object_key, sha256 FROM certificates ORDER BY created_at DESC"
+
+
+@pytest.fixture(scope="module")
+def minio() -> Iterator[MinIO]:
+    with MinIO() as started:
+        started.create_bucket("certificates")
+        yield started
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgreSQL]:
+    with PostgreSQL() as started:
+        started.execute(
+            "CREATE TABLE certificates (object_key text, sha256 text, created_at timestamptz DEFAULT now())"
+        )
+        yield started
+
+
+@pytest.fixture
+def rows(server: PostgreSQL) -> Iterator[PostgreSQL]:
+    yield server
+    server.execute("TRUNCATE certificates")
+
+
+async def fetch(minio: MinIO, credentials: Credentials | None = None, **own: Any) -> Probed:
+    keys = credentials or minio.root
+    permits = own.pop("permits", None)
+    usual = {
+        "endpoint_url": minio.url,
+        "bucket": "certificates",
+        "access_key_id": keys.access_key,
+        "secret_access_key": keys.secret_key,
+        "session_token": keys.session_token or "",
+    }
+    return await probe_once(S3Object(S3Object.Settings.model_validate(usual | own)), permits=permits)
+
+
+async def test_objects_that_the_newest_rows_name_are_what_they_claim(minio: MinIO, rows: PostgreSQL) -> None:
+    permits = FreePermits()
+    minio.put("certificates", "a/1 é+.pdf", PDF)
+    digest = hashlib.sha256(PDF).hexdigest()
+    rows.execute(
+        f"INSERT INTO certificates VALUES ('a/1 é+.pdf', '{digest}', now()), ('absent', '', now() - interval '1 day')"
+    )
+    own = {"dsn": rows.dsn(), "query": QUERY, "key_column": "object_key", "checksum_column": "sha256", "type": "pdf"}
+    seen = await fetch(minio, permits=permits, **own)
+    assert seen.verdict == ("ok", None), seen.detail
+    assert seen.measured("tocsin_objects_sampled") == 1
+    assert permits.asked == [f"postgresql://127.0.0.1:{rows.port}", minio.url]
+    assert (await fetch(minio, samples=2, **own)).verdict == ("failed", "object_missing")
+
+
+async def test_each_way_in_which_an_object_is_not_what_it_claims_is_told_apart(minio: MinIO) -> None:
+    sha = hashlib.sha256(PDF)
+    for body, own, reason in (
+        (PDF, {"type": "pdf", "checksum": sha.hexdigest().upper()}, None),
+        (PDF, {"checksum": "sha256:" + base64.b64encode(sha.digest()).decode()}, None),
+        (PDF, {"checksum": hashlib.md5(PDF).hexdigest(), "checksum_type": "md5"}, None),
+        (PDF + b"!", {"checksum": sha.hexdigest()}, "checksum_mismatch"),
+        (PDF[:2000], {"type": "pdf"}, "not_a_pdf"),
+        (b"<html>", {"type": "pdf"}, "not_a_pdf"),
+        (b"", {"type": "pdf"}, "not_a_pdf"),
+        (b'{"a": [1, "\xc3\xa9"]}', {"type": "json"}, None),
+        (b'{"a": [1', {"type": "json"}, "not_json"),
+        (b'"\xff"', {"type": "json"}, "not_json"),
+        (b"[" * 100_000, {"type": "json"}, "not_json"),
+        (b"x" * 2000, {"max_bytes": "1KiB"}, "too_large"),
+    ):
+        minio.put("certificates", "sample", body)
+        seen = await fetch(minio, key="sample", **own)
+        assert seen.outcome.reason == reason, (body[:20], own, seen.detail)
+
+
+async def test_what_is_missing_or_denied_is_told_apart(minio: MinIO, rows: PostgreSQL) -> None:
+    assert (await fetch(minio, key="absent")).verdict == ("failed", "object_missing")
+    assert (await fetch(minio, key="a", bucket="elsewhere")).verdict == ("failed", "bucket_missing")
+    assert (await fetch(minio, Credentials("stranger", "x"), key="a")).verdict == ("unknown", "credentials_rejected")
+    denied = await fetch(minio, minio.credentials("certificates", "write"), key="a")
+    assert denied.verdict == ("failed", "forbidden")
+    own = {"dsn": rows.dsn(), "query": QUERY, "key_column": "object_key"}
+    assert (await fetch(minio, **own)).verdict == ("unknown", "nothing_to_sample")
+    assert (await fetch(minio, **own, empty_ok=True)).verdict == ("ok", None)
+    assert (await fetch(minio, **own | {"key_column": "path"})).verdict == ("unknown", "query_error")
+    rows.execute("INSERT INTO certificates VALUES (NULL, NULL)")
+    assert (await fetch(minio, **own)).verdict == ("failed", "object_missing")

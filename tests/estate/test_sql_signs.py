@@ -1,0 +1,144 @@
+"""`heartbeat` and `event_rate` on a real PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from estate.servers.postgresql import PostgreSQL
+from tests.probing import Probed, RealClock, probe_once
+from tocsin_probes.event_rate import EventRate
+from tocsin_probes.heartbeat import Heartbeat
+
+pytestmark = pytest.mark.estate
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgreSQL]:
+    with PostgreSQL() as started:
+        started.execute("""
+            CREATE TABLE beats (at timestamptz, local timestamp);
+            CREATE TABLE verification_log (created_at timestamp, result text, ip inet, certificate text);
+            CREATE INDEX ON verification_log (created_at);
+            CREATE ROLE stranger LOGIN PASSWORD 'stranger'""")
+        yield started
+
+
+@pytest.fixture
+def tables(server: PostgreSQL) -> Iterator[PostgreSQL]:
+    yield server
+    server.execute("TRUNCATE beats, verification_log")
+
+
+def reasons(seen: Probed) -> set[tuple[str, str]]:
+    return {(finding.reason, finding.component) for finding in seen.outcome.findings}
+
+
+async def beat(server: PostgreSQL, query: str = "SELECT at FROM beats", **own: Any) -> Probed:
+    usual = {"dsn": server.dsn(), "query": query, "max_age": "10m"}
+    return await probe_once(Heartbeat(Heartbeat.Settings.model_validate(usual | own)))
+
+
+async def test_the_newest_sign_of_life_counts(tables: PostgreSQL) -> None:
+    assert (await beat(tables)).verdict == ("failed", "never_seen")
+    tables.execute("INSERT INTO beats VALUES (now() - interval '1 hour', (now() AT TIME ZONE 'Europe/Paris'))")
+    late = await beat(tables)
+    assert late.verdict == ("failed", "late")
+    assert late.detail == "1h ago, the limit is 10m"
+    assert (await beat(tables, max_age="2h")).verdict == ("ok", None)
+    tables.execute("INSERT INTO beats VALUES (now() - interval '1 minute', NULL)")
+    assert (await beat(tables)).verdict == ("ok", None)
+
+
+async def test_a_sign_of_life_in_a_wrong_zone_is_unknown_rather_than_well(tables: PostgreSQL) -> None:
+    tables.execute("INSERT INTO beats VALUES (NULL, now() AT TIME ZONE 'Europe/Paris')")
+    query = "SELECT local FROM beats"
+    assert (await beat(tables, query)).verdict == ("unknown", "in_future")
+    assert (await beat(tables, query, time_zone="Europe/Paris")).verdict == ("ok", None)
+
+
+async def test_a_heartbeat_query_that_cannot_run_is_unknown(tables: PostgreSQL) -> None:
+    assert (await beat(tables, "SELECT at FROM absent")).verdict == ("unknown", "query_error")
+    stranger = tables.dsn(user="stranger", password="stranger")
+    assert (await beat(tables, dsn=stranger)).verdict == ("unknown", "credentials_rejected")
+
+
+async def rate(
+    server: PostgreSQL, memory: dict[str, Any] | None = None, clock: RealClock | None = None, **own: Any
+) -> Probed:
+    usual = {
+        "dsn": server.dsn(),
+        "query": "SELECT * FROM verification_log",
+        "events": "RATE_LIMITED, UNKNOWN_CERTIFICATE",
+        "source_column": "ip",
+        "identifier_column": "certificate",
+        "window": "5m",
+    }
+    return await probe_once(EventRate(EventRate.Settings.model_validate(usual | own)), memory=memory, clock=clock)
+
+
+def log(server: PostgreSQL, count: int, result: str, ip: str = "'10.0.0.1'", certificate: str = "'c'") -> None:
+    server.execute(f"""INSERT INTO verification_log
+        SELECT (now() AT TIME ZONE 'UTC') - interval '1 minute', '{result}', {ip}::inet, {certificate}
+        FROM generate_series(1, {count}) AS n""")
+
+
+async def test_events_are_counted_in_the_window_by_what_they_are(tables: PostgreSQL) -> None:
+    log(tables, 90, "OK")
+    log(tables, 10, "RATE_LIMITED")
+    tables.execute("INSERT INTO verification_log SELECT now() AT TIME ZONE 'UTC' - interval '1h', 'RATE_LIMITED'")
+    seen = await rate(tables, limits={"per_minute": 2, "share": 0.1, "min_events": 5})
+    assert seen.verdict == ("ok", None), seen.detail
+    assert seen.measured("tocsin_events_per_minute", event="RATE_LIMITED") == 2
+    assert seen.measured("tocsin_events_per_minute", event="UNKNOWN_CERTIFICATE") == 0
+    assert seen.measured("tocsin_events_share") == 0.1
+    assert seen.measured("tocsin_event_sources") == 1
+    assert seen.attachments == ()
+
+
+async def test_a_quiet_log_is_well(tables: PostgreSQL) -> None:
+    assert (await rate(tables, limits={"per_minute": 0, "share": 0.1})).verdict == ("ok", None)
+
+
+async def test_each_pattern_of_abuse_is_told_apart(tables: PostgreSQL) -> None:
+    log(tables, 100, "OK", "'10.0.9.9'")
+    log(tables, 60, "UNKNOWN_CERTIFICATE", "'10.0.0.1'", "'c' || n")
+    assert reasons(await rate(tables, limits={"per_minute": 10})) == {("rate_high", "limit")}
+    assert reasons(await rate(tables, limits={"share": 0.3})) == {("share_high", "")}
+    assert reasons(await rate(tables, limits={"source_share": 0.5})) == {("few_sources", "")}
+    scan = await rate(tables, limits={"identifiers": 50})
+    assert reasons(scan) == {("scan_suspected", "")}
+    (sources,) = scan.attachments
+    assert sources.content == b"source,events,identifiers\n10.0.0.1/32,60,60\n"
+    assert "10.0.0.1" not in scan.detail
+    tables.execute("TRUNCATE verification_log")
+    log(tables, 60, "UNKNOWN_CERTIFICATE", "('10.0.0.' || n)")
+    spread = await rate(tables, limits={"source_share": 0.5, "identifiers": 50, "per_minute": 10})
+    assert reasons(spread) == {("rate_high", "limit")}
+    assert spread.measured("tocsin_event_sources") == 60
+
+
+async def test_a_rate_is_held_against_the_same_hour_of_earlier_weeks(tables: PostgreSQL) -> None:
+    memory: dict[str, Any] = {}
+    clock = RealClock()
+    own = {"limits": {"times_usual": 3, "min_events": 5}}
+    log(tables, 10, "RATE_LIMITED")
+    for week in range(2):
+        for hour in (0, 1):
+            clock.offset = week * 7 * 86400 + hour * 3600
+            assert (await rate(tables, memory, clock, **own)).verdict == ("ok", None)
+    clock.offset = 2 * 7 * 86400
+    usual = await rate(tables, memory, clock, **own)
+    assert usual.verdict == ("ok", None)
+    assert usual.measured("tocsin_events_usual_per_minute") == 2
+    log(tables, 25, "RATE_LIMITED")
+    high = await rate(tables, memory, clock, **own)
+    assert reasons(high) == {("rate_high", "past")}
+    assert high.detail == "7.0 a minute, usual at this hour are 2.0"
+
+
+async def test_an_event_query_that_cannot_run_is_unknown(tables: PostgreSQL) -> None:
+    for own in ({"event_column": "outcome"}, {"query": "SELECT 1 FROM absent"}, {"time_column": "result"}):
+        assert (await rate(tables, **own)).verdict == ("unknown", "query_error"), own

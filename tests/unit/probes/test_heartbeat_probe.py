@@ -1,0 +1,95 @@
+"""`heartbeat` from files and metrics, and the settings that it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from tests.probing import Probed, RealClock, probe_once
+from tocsin_probes.heartbeat import Heartbeat
+
+
+async def beat(clock: RealClock | None = None, **own: Any) -> Probed:
+    settings = Heartbeat.Settings.model_validate({"max_age": "10m"} | own)
+    return await probe_once(Heartbeat(settings), clock=clock)
+
+
+async def test_a_file_is_as_alive_as_its_last_change(tmp_path: Path) -> None:
+    backup = tmp_path / "last-backup"
+    assert (await beat(file=str(backup))).verdict == ("failed", "never_seen")
+    backup.touch()
+    assert (await beat(file=str(backup))).verdict == ("ok", None)
+    assert (await beat(RealClock(601), file=str(backup))).verdict == ("failed", "late")
+    assert (await beat(RealClock(-600), file=str(backup))).verdict == ("unknown", "in_future")
+
+
+async def test_a_file_that_cannot_be_looked_at_is_our_own_trouble(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert (await beat(file=str(tmp_path / "file" / "below"))).verdict == ("unknown", "credentials_missing")
+
+
+@asynccontextmanager
+async def serving(body: bytes, status: int = 200) -> AsyncIterator[str]:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 %d OK\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/metrics"
+
+
+METRICS = b"""# TYPE backup_last_success_timestamp_seconds gauge
+backup_last_success_timestamp_seconds{job="a"} 1000
+backup_last_success_timestamp_seconds{job="b"} 2000
+"""
+
+
+async def test_the_newest_matching_sample_of_a_metric_is_the_sign_of_life() -> None:
+    async with serving(METRICS) as url:
+        for labels, measured in (({}, 2000.0), ({"job": "a"}, 1000.0)):
+            seen = await beat(metric={"url": url, "name": "backup_last_success_timestamp_seconds", "labels": labels})
+            assert seen.verdict == ("failed", "late")
+            assert seen.measured("tocsin_heartbeat_timestamp_seconds") == measured
+        assert (await beat(metric={"url": url, "name": "other"})).verdict == ("failed", "never_seen")
+
+
+async def test_an_answer_that_is_no_metrics_is_told() -> None:
+    async with serving(b"<html> not { metrics") as url:
+        assert (await beat(metric={"url": url, "name": "x"})).verdict == ("failed", "unexpected_body")
+    async with serving(METRICS, 503) as url:
+        assert (await beat(metric={"url": url, "name": "x"})).verdict == ("failed", "server_error")
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {},
+        {"file": "a", "metric": {"url": "http://a.test/", "name": "m"}},
+        {"query": "SELECT 1"},
+        {"dsn": "postgresql://db/app"},
+        {"dsn": "postgresql://db/app", "query": "SELECT 1", "file": "a"},
+        {"file": "a", "time_zone": "Europe/Nowhere"},
+        {"file": "a", "time_zone": "../etc"},
+    ],
+)
+def test_exactly_one_source_is_set(own: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Heartbeat.Settings.model_validate({"max_age": "10m"} | own)
+
+
+def test_targets_are_what_is_asked() -> None:
+    def targets(**own: Any) -> tuple[str, ...]:
+        return Heartbeat.Settings.model_validate({"max_age": "10m"} | own).targets()
+
+    assert targets(file=os.devnull) == ()
+    assert targets(metric={"url": "http://a.test/metrics", "name": "m"}) == ("http://a.test:80",)
+    assert targets(dsn="postgresql://u:p@db/app", query="SELECT 1") == ("postgresql://db:5432",)
