@@ -91,12 +91,12 @@ class Board:
         entry = self._entries.get(run.probe)
         if entry is None:
             return
-        key, record = _key(entry.spec), RunRecord.of(run)
+        key = _key(entry.spec)
         remembered = self._changed_memory(key, memory)
         ended_at = run.started_at + run.duration_seconds
         change = transition(run.probe, entry.state, state, ended_at)
-        await self._commit(key, state, ended_at, remembered, record, change)
-        self._show(run, state, key, remembered, record, change)
+        await self._commit(key, state, ended_at, remembered, run, change)
+        self._show(key, state, remembered, run, change)
 
     async def revise(self, probe: str, state: ProbeState) -> None:
         """The state of a probe changed without a run of its own (its cause came or went): durable, then visible."""
@@ -106,11 +106,7 @@ class Board:
         key, now = _key(entry.spec), time.time()
         change = transition(probe, entry.state, state, now)
         await self._commit(key, state, now, None, None, change)
-        with self._lock:
-            entry = self._entries.get(probe)
-            if entry is not None and _key(entry.spec) == key:
-                self._entries[probe] = replace(entry, state=state)
-                self._note(probe, change)
+        self._show(key, state, None, None, change)
 
     def skipped(self, probe: str, cause: str) -> None:
         """A due run did not take place, for ``cause`` (a bounded word: it is a metric label)."""
@@ -149,40 +145,40 @@ class Board:
         state: ProbeState,
         at: float,
         memory: str | None,
-        record: RunRecord | None,
+        run: Run | None,
         change: Transition | None,
     ) -> None:
         if self._store is None:
             return
-        committed = self._store.put(key, state, at, memory, record, change)
+        committed = self._store.put(key, state, at, memory, RunRecord.of(run) if run is not None else None, change)
         if committed is not None:
             try:
                 await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(committed)), _PATIENCE_SECONDS)
             except TimeoutError:
                 self._store.note_late(_PATIENCE_SECONDS)
 
-    def _note(self, probe: str, change: Transition | None) -> None:
-        if change is not None:
-            self._transitions.setdefault(probe, deque(maxlen=RECENT_TRANSITIONS)).append(change)
-
     def _show(
-        self, run: Run, state: ProbeState, key: Key, memory: str | None, record: RunRecord, change: Transition | None
+        self, key: Key, state: ProbeState, memory: str | None, run: Run | None, change: Transition | None
     ) -> None:
+        probe, _ = key
         with self._lock:
             # Looked up again: a skip may have been counted, or the probe removed, while the commit was awaited.
-            entry = self._entries.get(run.probe)
+            entry = self._entries.get(probe)
             if entry is None or _key(entry.spec) != key:
                 if (retired := self._retired.get(key)) is not None:
                     self._retired[key] = replace(retired, state=state, memory=memory or retired.memory)
                 return
-            runs = entry.counts.runs
-            status = run.outcome.status
-            counts = replace(entry.counts, runs={**runs, status: runs.get(status, 0) + 1})
-            self._entries[run.probe] = replace(entry, state=state, run=run, counts=counts)
+            entry = replace(entry, state=state)
+            if run is not None:
+                runs, status = entry.counts.runs, run.outcome.status
+                counts = replace(entry.counts, runs={**runs, status: runs.get(status, 0) + 1})
+                entry = replace(entry, run=run, counts=counts)
+                self._runs.setdefault(probe, deque(maxlen=RECENT_RUNS)).append(RunRecord.of(run))
+            self._entries[probe] = entry
             if memory is not None:
                 self._memories[key] = memory
-            self._runs.setdefault(run.probe, deque(maxlen=RECENT_RUNS)).append(record)
-            self._note(run.probe, change)
+            if change is not None:
+                self._transitions.setdefault(probe, deque(maxlen=RECENT_TRANSITIONS)).append(change)
 
     def _changed_memory(self, key: Key, memory: Mapping[str, Any]) -> str | None:
         """The memory as JSON when it differs from what is kept; None when it does not, or cannot be kept."""

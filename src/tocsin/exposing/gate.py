@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import hmac
 import secrets
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import bcrypt
-from aiohttp import BasicAuth, web
+from aiohttp import web
 
 from tocsin.exposing.tls import allowed_name
 from tocsin.exposing.webconfig import WebConfig
@@ -26,7 +27,7 @@ _DUMMY_HASH = bcrypt.hashpw(secrets.token_bytes(16), bcrypt.gensalt(10))
 _MOST_VERIFIED = 100
 _MOST_WAITING = 8
 _MAX_PASSWORD_BYTES = 72
-"""bcrypt looks at no more."""
+"""bcrypt looks at no more, and at nothing after a zero byte."""
 
 
 class Gate:
@@ -64,15 +65,15 @@ class Gate:
         asked = web.Response(
             status=401, text="Unauthorized.\n", headers={"WWW-Authenticate": 'Basic realm="tocsin", charset="UTF-8"'}
         )
-        try:
-            credentials = BasicAuth.decode(request.headers["Authorization"], encoding="utf-8")
-        except (KeyError, ValueError):
+        credentials = basic_credentials(request.headers.get("Authorization", ""))
+        if credentials is None:
             return asked
-        known = self.config.basic_auth_users.get(credentials.login)
+        login, password = credentials
+        known = self.config.basic_auth_users.get(login)
+        # Somebody unknown takes as long as somebody known: names cannot be told by timing.
         hashed = known.reveal().encode() if known is not None else _DUMMY_HASH
-        password = credentials.password.encode()
         # Only ever kept as a keyed digest, and only when it was right: a flood of guesses evicts nobody.
-        parts = (credentials.login.encode(), hashed, password)
+        parts = (login.encode(), hashed, password)
         ticket = hmac.digest(self._key, b"".join(hashlib.sha256(part).digest() for part in parts), "sha256")
         if ticket in self._verified:
             self._verified.move_to_end(ticket)
@@ -104,5 +105,17 @@ class Gate:
         return True
 
 
+def basic_credentials(header: str) -> tuple[str, bytes] | None:
+    """Name and password of an Authorization header; None when it holds none. RFC 7617 section 2."""
+    scheme, _, encoded = header.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        login, colon, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
+        return (login.decode(), password) if colon else None
+    except ValueError:
+        return None
+
+
 def _matches(password: bytes, hashed: bytes) -> bool:
-    return len(password) <= _MAX_PASSWORD_BYTES and bcrypt.checkpw(password, hashed)
+    return len(password) <= _MAX_PASSWORD_BYTES and b"\0" not in password and bcrypt.checkpw(password, hashed)

@@ -237,6 +237,21 @@ async def test_a_run_that_ends_after_its_probe_was_removed_is_remembered_and_not
     board.close()
 
 
+async def test_a_state_revised_without_a_run_is_a_transition_and_no_run(path: Path) -> None:
+    board = opened(path, spec())
+    await board.record(run(1), alerting(), {"cursor": 1})
+    await board.revise("api", replace(alerting(), caused_by="db"))
+    await board.revise("nobody", alerting())
+    entry = board.entries()["api"]
+    assert entry.state.caused_by == "db"
+    assert entry.counts.runs == {Status.FAILED: 1}
+    assert entry.run == run(1)
+    board.close()
+    assert opened_states(path)["api"].caused_by == "db"
+    assert len(board.runs("api")) == 1
+    assert [change.caused_by for change in board.transitions("api")] == ["db", None]
+
+
 @pytest.mark.parametrize("damage", [b"this is no database at all, and long enough to be looked at" * 20, b"\0" * 4096])
 async def test_a_damaged_file_is_kept_aside_and_a_new_one_is_opened(path: Path, damage: bytes) -> None:
     path.write_bytes(damage)

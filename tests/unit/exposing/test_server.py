@@ -1,0 +1,442 @@
+"""The server over real HTTP on loopback, on its own thread."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import http.client
+import json
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import bcrypt
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+
+from tests import exposing_gallery as gallery
+from tests.exposing_certificates import Authority
+from tocsin.config import ConfigError
+from tocsin.exposing import Health, ReloadResult, Site, WebServer
+from tocsin.exposing import server as server_module
+from tocsin.model import Entry
+
+SECRET = "correct horse"
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+def ask(server: WebServer, path: str, method: str = "GET", tls: ssl.SSLContext | None = None, **headers: str) -> Answer:
+    connection = (
+        http.client.HTTPSConnection("localhost", server.port, timeout=10, context=tls)
+        if tls is not None
+        else http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    )
+    try:
+        connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+        response = connection.getresponse()
+        return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
+    finally:
+        connection.close()
+
+
+@contextmanager
+def serving(site: Site, web_config: Path | None = None) -> Iterator[WebServer]:
+    before = set(threading.enumerate())
+    server = WebServer(site, "127.0.0.1", 0, web_config)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+        assert set(threading.enumerate()) <= before
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[WebServer]:
+    with serving(gallery.site()) as running:
+        yield running
+
+
+def test_metrics_come_as_text_and_as_openmetrics(server: WebServer) -> None:
+    plain = ask(server, "/metrics")
+    assert plain.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert 'tocsin_probe_alerting{probe="wipe-realm-exawipe"' in plain.text
+    openmetrics = ask(server, "/metrics", Accept="application/openmetrics-text;version=1.0.0")
+    assert openmetrics.headers["content-type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    assert list(parse_openmetrics(openmetrics.text))
+
+
+def test_answers_are_compressed_for_those_who_can_read_it(server: WebServer) -> None:
+    packed = ask(server, "/metrics", Accept_Encoding="gzip;q=1.0, identity;q=0.5")
+    assert packed.headers["content-encoding"] == "gzip"
+    assert b"tocsin_build_info" in gzip.decompress(packed.body)
+    assert len(packed.body) * 4 < len(gzip.decompress(packed.body))
+    for refusing in ("identity", "gzip;q=0", "gzip;q=0.0, br", "br"):
+        assert "content-encoding" not in ask(server, "/metrics", Accept_Encoding=refusing).headers
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/metrics", "/-/healthy", "/-/ready", "/api/v1/probes", "/probes/wipe-db", "/static/tocsin.css"]
+)
+def test_head_is_get_without_the_body(server: WebServer, path: str) -> None:
+    head = ask(server, path, "HEAD")
+    assert (head.status, head.body) == (200, b"")
+
+
+@pytest.mark.parametrize("path", ["/nope", "/static/../server.py", "/static/nope.css", "/probes/", "/runbooks/wipe"])
+def test_what_is_not_there_is_404_in_plain_text(server: WebServer, path: str) -> None:
+    answer = ask(server, path)
+    assert (answer.status, answer.text) == (404, "404 Not Found\n")
+    assert answer.headers["content-type"].startswith("text/plain")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [("GET", "/-/reload", "POST"), ("POST", "/metrics", "GET,HEAD"), ("PUT", "/", "GET,HEAD")],
+)
+def test_a_wrong_method_is_405_and_says_which_is_right(server: WebServer, method: str, path: str, allowed: str) -> None:
+    answer = ask(server, path, method)
+    assert (answer.status, answer.text) == (405, "405 Method Not Allowed\n")
+    assert answer.headers["allow"] == allowed
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/runbooks/%2e%2e/pyproject",
+        "/runbooks/wipe/%2e%2e%2f%2e%2e%2fREADME",
+        "/runbooks/..%5c/x",
+        "/runbooks/wipe/keycloak-outage.md",
+        "/runbooks/wipe/nope",
+        "/runbooks/wipe/%00",
+        "/probes/%2e%2e%2fx",
+        "/probes/%3Cscript%3E",
+    ],
+)
+def test_nothing_leads_off_the_shelf_and_nothing_is_echoed(server: WebServer, path: str) -> None:
+    answer = ask(server, path)
+    assert answer.status == 404
+    assert "<script" not in answer.text
+
+
+@pytest.mark.parametrize("path", ["/", "/probes/wipe-queues", "/runbooks/wipe/keycloak-outage", "/nope", "/-/healthy"])
+def test_every_answer_carries_the_security_headers(server: WebServer, path: str) -> None:
+    headers = ask(server, path).headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["x-frame-options"] == "deny"
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert "unsafe" not in headers["content-security-policy"]
+
+
+@pytest.mark.parametrize("path", ["/", "/probes/wipe-queues", "/runbooks/wipe/keycloak-outage"])
+def test_pages_have_no_script_no_inline_style_and_nothing_from_elsewhere(server: WebServer, path: str) -> None:
+    page = ask(server, path).text
+    assert "<script" not in page
+    assert " style=" not in page
+    assert "<style" not in page
+    assert 'src="http' not in page
+    assert '<link rel="stylesheet" href="/static/tocsin.css?v=' in page
+
+
+def test_the_status_page_says_it_all(server: WebServer) -> None:
+    page = ask(server, "/").text
+    assert "<h1>3 pages, 2 tickets</h1>" in page
+    assert '<meta http-equiv="refresh" content="15">' in page
+    assert "api-network" in page
+    assert "3f9a1c77de20" in page
+    assert 'href="/runbooks/wipe/keycloak-outage#oidc_realm.issuer_mismatch"' in page
+    assert "<meta http-equiv" not in ask(server, "/?refresh=off").text
+
+
+def test_a_probes_page_shows_findings_measurements_history_and_neighbours(server: WebServer) -> None:
+    page = ask(server, "/probes/wipe-queues").text
+    for expected in ("dead_letters", "proofs.validated", "tocsin_queue_jobs", "1204", "Transitions", "tocsin-00001d"):
+        assert expected in page
+    assert 'href="/probes/wipe-db"' in page
+    assert "odd &#34;name&#34;" in page
+    assert 'href="/probes/wipe-queues"' in ask(server, "/probes/wipe-db").text
+
+
+def test_a_runbook_page_says_which_of_its_reasons_are_current(server: WebServer) -> None:
+    page = ask(server, "/runbooks/wipe/keycloak-outage").text
+    assert '<a class="reason" href="#oidc_realm.issuer_mismatch">' in page
+    assert 'id="oidc_realm.issuer_mismatch"' in page
+    assert 'href="/probes/wipe-realm-exawipe"' in page
+    assert "Nothing on this page is current." in ask(server, "/runbooks/wipe/database-outage").text
+
+
+def test_the_api_gives_probes_in_the_shape_of_the_command_line(server: WebServer) -> None:
+    document = json.loads(ask(server, "/api/v1/probes").text)
+    probes = {probe["probe"]: probe for probe in document["probes"]}
+    realm = probes["wipe-realm-exawipe"]
+    assert list(realm)[:14] == [
+        "probe", "kind", "system", "incident", "status", "reason", "detail", "started_at", "duration_seconds",
+        "trace_id", "request_id", "measurements", "findings", "runbook",
+    ]  # fmt: skip
+    assert realm["runbook"] == "wipe/keycloak-outage#oidc_realm.issuer_mismatch"
+    assert realm["state"]["alerting"] is True
+    assert probes["wipe-realm-master"]["reason"] is None
+    assert probes["wipe-queues"]["measurements"][0] == {
+        "name": "tocsin_queue_jobs",
+        "labels": {"queue": "proofs.retry", "status": "waiting"},
+        "value": 1204.0,
+    }
+    never = probes["wipe-signer-decrypt"]
+    assert (never["status"], never["reason"], never["started_at"]) == ("unknown", None, None)
+    assert never.keys() == realm.keys()
+
+
+def test_the_api_gives_one_probe_with_its_history(server: WebServer) -> None:
+    document = json.loads(ask(server, "/api/v1/probes/wipe-queues").text)
+    assert document["transitions"][0]["status"] == "failed"
+    assert len(document["recent_runs"]) == 30
+    missing = ask(server, "/api/v1/probes/nope")
+    assert (missing.status, json.loads(missing.text)) == (404, {"error": "no such probe"})
+
+
+def test_the_api_gives_the_plan_as_rows() -> None:
+    with serving(gallery.site()) as server:
+        assert json.loads(ask(server, "/api/v1/plan").text) == {"probes": []}
+
+
+def test_text_that_is_no_utf8_is_shown_all_the_same() -> None:
+    entries = gallery.entries()
+    queues = entries["wipe-queues"]
+    entries["wipe-queues"] = replace(queues, state=replace(queues.state, detail="bytes \udc80 <b>"))
+    with serving(gallery.site(entries)) as server:
+        assert "bytes ? &lt;b&gt;" in ask(server, "/").text
+        assert ask(server, "/api/v1/probes").status == 200
+
+
+def test_health_is_answered_while_the_probing_loop_and_every_page_are_stuck() -> None:
+    stuck = threading.Event()
+
+    def hang() -> dict[str, Entry]:
+        stuck.wait(10)
+        return {}
+
+    site = replace(gallery.site(), entries=hang, health=lambda: Health(False, "no heartbeat for 12.3 s"))
+    with serving(site) as server:
+        pages = [threading.Thread(target=ask, args=(server, "/metrics")) for _ in range(6)]
+        for page in pages:
+            page.start()
+        began = time.monotonic()
+        answer = ask(server, "/-/healthy")
+        assert (answer.status, answer.text) == (503, "no heartbeat for 12.3 s\n")
+        assert time.monotonic() - began < 1.0
+        stuck.set()
+        for page in pages:
+            page.join()
+
+
+def test_ready_means_every_probe_ran_once_or_the_time_is_over_and_stays() -> None:
+    entries = gallery.entries()
+    times = {"now": gallery.NOW}
+    site = replace(
+        gallery.site(entries),
+        entries=lambda: dict(entries),
+        facts=lambda: replace(gallery.facts(), started_at=gallery.NOW),
+        now=lambda: times["now"],
+    )
+    with serving(site) as server:
+        waiting = ask(server, "/-/ready")
+        assert (waiting.status, waiting.text) == (503, "1 probes have no first result yet\n")
+        never = entries.pop("wipe-signer-decrypt")
+        assert ask(server, "/-/ready").status == 200
+        entries["wipe-signer-decrypt"] = never
+        assert ask(server, "/-/ready").status == 200
+    with serving(site) as server:
+        times["now"] += 60.0
+        assert ask(server, "/-/ready").status == 200
+
+
+def reloading(outcome: Callable[[Future[ReloadResult]], None]) -> Site:
+    def reload() -> Future[ReloadResult]:
+        future: Future[ReloadResult] = Future()
+        outcome(future)
+        return future
+
+    return replace(gallery.site(), reload=reload)
+
+
+def test_a_reload_says_what_it_did_or_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(reloading(lambda future: future.set_result(ReloadResult(True, "2 probes changed")))) as server:
+        answer = ask(server, "/-/reload", "POST")
+        assert (answer.status, answer.text) == (200, "2 probes changed\n")
+        assert ask(server, "/-/reload", "POST", Sec_Fetch_Site="cross-site").status == 403
+        assert ask(server, "/-/reload", "POST", Sec_Fetch_Site="same-origin").status == 200
+    with serving(reloading(lambda future: future.set_result(ReloadResult(False, "tocsin.yaml:3: no")))) as server:
+        answer = ask(server, "/-/reload", "POST")
+        assert (answer.status, answer.text) == (400, "tocsin.yaml:3: no\n")
+    with serving(reloading(lambda future: future.set_exception(KeyError("secret")))) as server:
+        answer = ask(server, "/-/reload", "POST")
+        assert (answer.status, answer.text) == (500, "500 Internal Server Error; the daemon's log says more\n")
+    monkeypatch.setattr("tocsin.exposing.handlers.RELOAD_SECONDS", 0.01)
+    pending: list[Future[ReloadResult]] = []
+    with serving(reloading(pending.append)) as server:
+        assert ask(server, "/-/reload", "POST").status == 504
+        assert not pending[0].cancelled()
+        pending[0].set_result(ReloadResult(True, ""))
+
+
+def test_an_address_that_is_taken_is_an_error_at_start() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        server = WebServer(gallery.site(), "127.0.0.1", taken.getsockname()[1])
+        with pytest.raises(OSError, match="in use"):
+            server.start()
+        server.stop()
+
+
+def test_an_empty_host_listens_on_ipv4_and_ipv6() -> None:
+    server = WebServer(gallery.site(), "", 0)
+    server.start()
+    try:
+        assert ask(server, "/-/healthy").status == 200
+        assert server.url == f"http://127.0.0.1:{server.port}"
+    finally:
+        server.stop()
+
+
+def test_a_web_config_that_cannot_be_read_is_an_error_at_start(tmp_path: Path) -> None:
+    server = WebServer(gallery.site(), "127.0.0.1", 0, tmp_path / "web.yml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        server.start()
+
+
+def users(password: str) -> str:
+    return f"basic_auth_users:\n  prometheus: {bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()}\n"
+
+
+def login(password: str) -> str:
+    return "Basic " + base64.b64encode(f"prometheus:{password}".encode()).decode()
+
+
+def test_basic_authentication_guards_everything_but_liveness(tmp_path: Path) -> None:
+    web_config = tmp_path / "web.yml"
+    web_config.write_text(users(SECRET))
+    with serving(gallery.site(), web_config) as server:
+        for path in ("/", "/metrics", "/api/v1/probes", "/static/tocsin.css", "/nope"):
+            refused = ask(server, path)
+            assert (refused.status, refused.text) == (401, "Unauthorized.\n")
+            assert refused.headers["www-authenticate"].startswith("Basic ")
+        assert ask(server, "/-/reload", "POST").status == 401
+        assert ask(server, "/-/healthy").status == 200
+        assert ask(server, "/-/ready").status == 200
+        assert ask(server, "/metrics", Authorization=login(SECRET)).status == 200
+        assert ask(server, "/metrics", Authorization=login("wrong")).status == 401
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+
+
+def test_users_change_without_a_restart_and_a_bad_file_keeps_the_old_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "_WATCH_SECONDS", 0.01)
+    web_config = tmp_path / "web.yml"
+    web_config.write_text(users("old"))
+    with serving(gallery.site(), web_config) as server:
+        assert ask(server, "/metrics", Authorization=login("old")).status == 200
+        web_config.write_text("basic_auth_users: {prometheus: nonsense}\n")
+        until(
+            lambda: (
+                "tocsin_web_config_last_reload_successful 0" in ask(server, "/metrics", Authorization=login("old")).text
+            )
+        )
+        web_config.write_text(users("new"))
+        until(lambda: ask(server, "/metrics", Authorization=login("new")).status == 200)
+        assert ask(server, "/metrics", Authorization=login("old")).status == 401
+        page = ask(server, "/metrics", Authorization=login("new")).text
+        assert "tocsin_web_config_last_reload_successful 1" in page
+
+
+def test_tls_is_served_and_a_new_certificate_is_picked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "_WATCH_SECONDS", 0.01)
+    authority = Authority(tmp_path)
+    first = authority.issue("server")
+    web_config = tmp_path / "web.yml"
+    web_config.write_text(
+        "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n"
+        "http_server_config:\n  headers:\n    X-Frame-Options: sameorigin\n    Strict-Transport-Security: max-age=600\n"
+    )
+    with serving(gallery.site(), web_config) as server:
+        assert server.url.startswith("https://")
+        answer = ask(server, "/-/healthy", tls=authority.client())
+        assert answer.status == 200
+        assert answer.headers["x-frame-options"] == "sameorigin"
+        assert answer.headers["strict-transport-security"] == "max-age=600"
+        assert serial(server, authority.client()) == first
+        second = authority.issue("server")
+        until(lambda: serial(server, authority.client()) == second)
+        with pytest.raises(ssl.SSLCertVerificationError):
+            ask(server, "/", tls=ssl.create_default_context())
+
+
+def test_client_certificates_are_verified_and_their_names_compared(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    authority.issue("server")
+    authority.issue("prometheus", name="prometheus.example")
+    authority.issue("other", name="other.example")
+    web_config = tmp_path / "web.yml"
+    web_config.write_text(
+        "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n  client_ca_file: ca.crt\n"
+        "  client_auth_type: RequireAndVerifyClientCert\n  client_allowed_sans: [prometheus.example]\n"
+        "  min_version: TLS13\n"
+    )
+    with serving(gallery.site(), web_config) as server:
+        assert ask(server, "/metrics", tls=authority.client("prometheus")).status == 200
+        assert ask(server, "/metrics", tls=authority.client("other")).status == 403
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            ask(server, "/metrics", tls=authority.client())
+        old = authority.client("prometheus")
+        old.maximum_version = ssl.TLSVersion.TLSv1_2
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            ask(server, "/metrics", tls=old)
+
+
+def test_certificates_may_stand_in_the_file_itself(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    authority.issue("server")
+    web_config = tmp_path / "web.yml"
+    lines = ["tls_server_config:"]
+    for key, file in (("cert", "server.crt"), ("key", "server.key")):
+        lines += [f"  {key}: |", *(f"    {line}" for line in (tmp_path / file).read_text().splitlines())]
+    web_config.write_text("\n".join(lines) + "\n")
+    with serving(gallery.site(), web_config) as server:
+        assert ask(server, "/-/healthy", tls=authority.client()).status == 200
+
+
+def test_a_certificate_that_cannot_be_loaded_is_an_error_at_start(tmp_path: Path) -> None:
+    web_config = tmp_path / "web.yml"
+    web_config.write_text("tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n")
+    with pytest.raises(ConfigError, match=r"web.yml: tls_server_config: TLS cannot be set up: .*No such file"):
+        WebServer(gallery.site(), "127.0.0.1", 0, web_config).start()
+
+
+def serial(server: WebServer, context: ssl.SSLContext) -> str:
+    with (
+        socket.create_connection(("127.0.0.1", server.port), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as wrapped,
+    ):
+        certificate = wrapped.getpeercert()
+        assert certificate is not None
+        return str(certificate["serialNumber"])
