@@ -38,8 +38,9 @@ _OPERATION_OK = Gauge(
 class S3Bucket(Probe):
     """A bucket exists, is the one named, and takes the operations that its platform needs.
 
-    Whatever is written lies under ``prefix`` and a random id of this probe, is recorded before it is written, and is
-    deleted again, by version id where the bucket keeps versions; what a killed run left is deleted by the next one.
+    What is written is one object under ``prefix`` and a random id of this probe on this replica. It is recorded before
+    it is written and deleted again, by version id where the bucket keeps versions. What a run that was cut off left is
+    deleted by the next one; what a killed daemon left is overwritten, and its versions are deleted within an hour.
     """
 
     kind = "s3_bucket"
@@ -120,9 +121,9 @@ _DENIED = {
 
 
 class _Visit:
-    """One run: what it found, and the journal of what it wrote.
+    """One run: what it found, and the journal, in the probe's memory, of what it wrote and has not deleted.
 
-    The journal is in the probe's memory: lists of ``[key, version id or ""]`` (canaries) and ``[key, upload id]``.
+    ``canaries`` are version ids (empty where there are none, or none is known yet), ``uploads`` are upload ids.
     """
 
     def __init__(self, ctx: ProbeContext, settings: S3Bucket.Settings, bucket: Bucket) -> None:
@@ -134,6 +135,7 @@ class _Visit:
         self.note = ""
         owner = ctx.memory.setdefault("owner", secrets.token_hex(8))
         self.own_prefix = f"{settings.prefix}{owner}/"
+        self.key = f"{self.own_prefix}canary"
 
     async def all_operations(self) -> None:
         self._check_session()
@@ -174,17 +176,17 @@ class _Visit:
     async def _canary(self) -> None:
         if not self._has_room("canaries"):
             return
-        key = f"{self.own_prefix}{self.ctx.request_id}"
         body = f"tocsin probe {self.ctx.probe} {self.ctx.request_id} {secrets.token_hex(16)}\n".encode()
-        entry = self._record("canaries", key, "")
+        entry = self._record("canaries", "")
         async with self._operation("write"):
-            answer = await self.bucket.call("PUT", key, body=body, headers={"content-type": "text/plain"})
-            entry = self._record("canaries", key, answer.headers.get("x-amz-version-id", ""))
+            answer = await self.bucket.call("PUT", self.key, body=body, headers={"content-type": "text/plain"})
+            self._forget("canaries", entry)
+            entry = self._record("canaries", answer.headers.get("x-amz-version-id", ""))
         if not self.operations["write"]:
-            self._forget("canaries", key)
+            self._forget("canaries", entry)
             return
         async with self._operation("read"):
-            answer = await self.bucket.call("GET", key, absent_ok=True)
+            answer = await self.bucket.call("GET", self.key, absent_ok=True)
             if answer.body != body:
                 read = f"{len(answer.body)} bytes that differ" if answer.status == 200 else "nothing"
                 detail = f"{read} where {len(body)} bytes were just written"
@@ -194,22 +196,19 @@ class _Visit:
     async def _begin_and_abort(self) -> None:
         if not self._has_room("uploads"):
             return
-        key = f"{self.own_prefix}{self.ctx.request_id}"
-        entry: list[str] | None = None
+        entry: str | None = None
         async with self._operation("write"):
-            answer = await self.bucket.call("POST", key, {"uploads": ""})
+            answer = await self.bucket.call("POST", self.key, {"uploads": ""})
             upload = parsed(answer, "InitiateMultipartUploadResult").findtext("{*}UploadId") or ""
-            entry = self._record("uploads", key, upload)
+            entry = self._record("uploads", upload)
         if entry is not None:
             await self._remove("uploads", entry)
 
     async def _put_for_consumer(self) -> None:
-        """Always the same key, so that at most one object stays where deleting is not allowed."""
-        key = f"{self.own_prefix}canary"
         async with self._operation("write"):
-            await self.bucket.call("PUT", key, body=f"tocsin probe {self.ctx.probe}\n".encode())
+            await self.bucket.call("PUT", self.key, body=f"tocsin probe {self.ctx.probe}\n".encode())
             try:
-                await self.bucket.erase(key)
+                await self.bucket.erase(self.key)
             except S3Fault as fault:
                 if fault.status != 403:
                     raise
@@ -232,15 +231,14 @@ class _Visit:
             for entry in list(self.ctx.memory.get(journal, [])):
                 await self._remove(journal, entry)
 
-    async def _remove(self, journal: str, entry: list[str]) -> None:
+    async def _remove(self, journal: str, entry: str) -> None:
         async with self._operation("delete"):
-            key, identifier = entry
             if journal == "uploads":
-                await self.bucket.call("DELETE", key, {"uploadId": identifier}, absent_ok=True)
+                await self.bucket.call("DELETE", self.key, {"uploadId": entry}, absent_ok=True)
             else:
                 _, versioned = await self._nature()
-                await self.bucket.erase(key, identifier, versioned=versioned)
-            self._forget(journal, key)
+                await self.bucket.erase(self.key, entry, versioned=versioned)
+            self._forget(journal, entry)
 
     async def _nature(self) -> tuple[bool, bool]:
         """Whether new objects are locked by default (then no canary is written), and whether versions are kept.
@@ -253,6 +251,8 @@ class _Visit:
             try:
                 versioned = await self.bucket.versioning() != "off"
                 locked = versioned and await self.bucket.has_default_retention()
+                for left in await self.bucket.versions_of(self.key) if versioned else ():
+                    await self.bucket.erase(self.key, left.version)
             except S3Fault as fault:
                 if fault.status not in (400, 403, 501):
                     raise
@@ -281,11 +281,9 @@ class _Visit:
         """False, and nothing may be written, when too much of what was written could not be removed."""
         return len(self.ctx.memory.get(journal, [])) < MAX_LEFTOVERS
 
-    def _record(self, journal: str, key: str, identifier: str) -> list[str]:
-        self._forget(journal, key)
-        entry = [key, identifier]
+    def _record(self, journal: str, entry: str) -> str:
         self.ctx.memory[journal] = [*self.ctx.memory.get(journal, []), entry]
         return entry
 
-    def _forget(self, journal: str, key: str) -> None:
-        self.ctx.memory[journal] = [known for known in self.ctx.memory.get(journal, []) if known[0] != key]
+    def _forget(self, journal: str, entry: str) -> None:
+        self.ctx.memory[journal] = [known for known in self.ctx.memory.get(journal, []) if known != entry]

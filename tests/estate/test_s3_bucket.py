@@ -137,31 +137,35 @@ async def test_a_delete_that_may_only_hide_the_version_is_denied(minio: MinIO, b
 
 
 async def test_canaries_that_cannot_be_deleted_stop_the_writing(minio: MinIO, bucket: str) -> None:
-    memory: dict[str, Any] = {}
-    stuck = minio.credentials(bucket, "list", "read", "write")
-    for number in range(6):
-        seen = await probe_once(made(minio, bucket, stuck), memory=memory)
-        memory["canaries"] = [[f"{key}{number}" if key.endswith("0001") else key, v] for key, v in memory["canaries"]]
-        assert ("delete_denied", "delete") in reasons(seen)
-    assert len(memory["canaries"]) == 3
+    for versioning, most in (("Suspended", 1), ("Enabled", 3)):
+        minio.set_versioning(bucket, versioning)
+        memory: dict[str, Any] = {}
+        stuck = minio.credentials(bucket, "list", "read", "write")
+        for _ in range(6):
+            seen = await visit(minio, bucket, stuck, memory=memory)
+            assert reasons(seen) == {("delete_denied", "delete")}
+        assert len(minio.versions(bucket)) == most
+        assert (await visit(minio, bucket, memory=memory)).verdict == ("ok", None)
+        assert minio.versions(bucket) == []
 
 
-async def test_a_canary_of_a_killed_run_is_deleted_by_the_next_and_foreign_objects_are_not(
+async def test_what_a_cut_off_run_or_a_killed_daemon_left_goes_and_foreign_objects_stay(
     minio: MinIO, bucket: str
 ) -> None:
-    for versioning in ("Suspended", "Enabled"):
+    for versioning, journal in itertools.product(("Suspended", "Enabled"), ([""], [])):
         minio.set_versioning(bucket, versioning)
         memory: dict[str, Any] = {}
         await visit(minio, bucket, memory=memory)
         own = f"tocsin-canary/{memory['owner']}"
-        for key in (f"{own}/left", f"{own}/left-by-a-person", "tocsin-canary/another-replica/left", "document.pdf"):
+        foreign = {"document.pdf", "tocsin-canary/another-replica/canary", f"{own}/canary-of-a-person"}
+        for key in (f"{own}/canary", *foreign):
             minio.put(bucket, key, b"x")
-        memory["canaries"] = [[f"{own}/left", ""]]
+        memory["canaries"] = journal
+        memory["nature"][0] = 0.0
         assert (await visit(minio, bucket, memory=memory)).verdict == ("ok", None)
         assert memory["canaries"] == []
-        foreign = {"document.pdf", "tocsin-canary/another-replica/left", f"{own}/left-by-a-person"}
         assert set(minio.keys(bucket)) == foreign
-        assert f"{own}/left" not in [key for key, _ in minio.versions(bucket)]
+        assert {key for key, _ in minio.versions(bucket)} == foreign
         minio.delete_bucket(bucket)
         minio.create_bucket(bucket)
 
