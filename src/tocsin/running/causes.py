@@ -5,8 +5,8 @@ A confirmed failure starts to alert unless something holds it back:
 1. A dependency, direct or not, is bad: then this one is an effect and records the root-most of them as its cause.
    Bad is: confirmed failed, or alerting, or its latest run failed and the next one will tell. Unknown is not a cause.
    A dependency that is worth a ticket explains no page.
-2. A dependency has not been looked at since this failure was known, or since a restart. The wait is bounded: by the timeout of the
-   dependency and `GRACE_SECONDS`.
+2. A dependency has not been looked at since this failure was known, or since a restart. The wait is bounded: by the
+   timeout of the dependency and `GRACE_SECONDS`.
 3. Its cause has recovered, and it has not failed ``failures_to_fail`` times since: what recovers takes its effects
    along, a little later. This wait is bounded too, so that an effect that flaps from then on is heard.
 4. A maintenance window is open.
