@@ -106,7 +106,10 @@ class Http(Probe):
         )
         if answer.certificate_expires_at is not None:
             ctx.measure(CERTIFICATE_EXPIRY, answer.certificate_expires_at)
-        found = (self._judge(answer), certificate_finding(answer, ctx.now(), settings.certificate_days))
+        found = (
+            self._judge(answer),
+            certificate_finding(answer.certificate_expires_at, ctx.now(), settings.certificate_days),
+        )
         return Outcome.of(filter(None, found), f"HTTP {answer.status}, {len(answer.body)} bytes")
 
     def _judge(self, answer: HttpResponse) -> Finding | None:

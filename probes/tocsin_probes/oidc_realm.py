@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from tocsin.model import Finding, Gauge, Outcome, ReasonEnum, Severity, Status
 from tocsin.sdk import HttpResponse, Probe, ProbeContext, ProbeFault, ProbeSettings, Seconds, TlsSettings
 from tocsin.sdk.faults import explain, quoted, status_finding
-from tocsin.sdk.http import CERTIFICATE_EXPIRY, HttpUrl, certificate_finding, origin
+from tocsin.sdk.http import CERTIFICATE_EXPIRY, FORM, HttpUrl, OptionalUrl, certificate_finding, origin
 from tocsin.sdk.oidc import metadata_url, oauth_error, reachable, read_keys, read_object
 from tocsin.sdk.quantities import format_duration
 
@@ -38,8 +38,6 @@ REQUIRED_METADATA = (
 """OpenID Connect Discovery 1.0 section 3. The token endpoint is required unless only the implicit flow is served."""
 
 SIGNING_KEYS = Gauge("tocsin_oidc_signing_keys", "Public keys in the key set that may verify signatures.")
-
-_OptionalUrl = Annotated[HttpUrl | None, BeforeValidator(lambda value: value or None)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +61,9 @@ class OidcRealm(Probe):
     class Settings(ProbeSettings):
         issuer: HttpUrl
         """The issuer that clients are configured with; compared to the letter."""
-        metadata_url: _OptionalUrl = None
+        metadata_url: OptionalUrl = None
         """Where the metadata is read; by default the issuer's own well-known address."""
-        jwks_url: _OptionalUrl = None
+        jwks_url: OptionalUrl = None
         """Where the keys are read; by default the metadata's ``jwks_uri``."""
         ask_token_endpoint: bool = True
         """Send the token endpoint an empty form, which is the only way to see that a realm is disabled."""
@@ -121,7 +119,7 @@ class OidcRealm(Probe):
             *await self._ask_token_endpoint(ctx, metadata),
             *await self._ask_keys(ctx, metadata),
         ]
-        expiring = certificate_finding(answer, ctx.now(), settings.certificate_days)
+        expiring = certificate_finding(answer.certificate_expires_at, ctx.now(), settings.certificate_days)
         return Outcome.of([*found, *([expiring] if expiring else [])], f"issuer {settings.issuer}")
 
     def _refusal(self, answer: HttpResponse, component: str) -> Finding:
@@ -153,9 +151,8 @@ class OidcRealm(Probe):
         if not self.settings.ask_token_endpoint or not isinstance(endpoint, str):
             return ()
         url = reachable(endpoint, str(metadata.get("issuer")), self.settings.asked)
-        form = {"Content-Type": "application/x-www-form-urlencoded"}
         try:
-            answer = await ctx.http.fetch("POST", url, headers=form, body=b"", tls=self.settings.tls)
+            answer = await ctx.http.fetch("POST", url, headers=FORM, body=b"", tls=self.settings.tls)
         except ValueError:
             said = f"its token_endpoint is {quoted(endpoint)}"
             return (Finding.of(self.Reason.METADATA_INCOMPLETE, said, "token_endpoint"),)

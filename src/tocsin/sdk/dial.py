@@ -9,7 +9,9 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
-from typing import TypeVar
+from typing import Annotated, TypeVar
+
+from pydantic import AfterValidator
 
 _P = TypeVar("_P", bound=asyncio.BaseProtocol)
 
@@ -49,6 +51,41 @@ async def dial(
     if len(addresses) == 1:
         return await connect(addresses[0])
     return await _first(connect, addresses)
+
+
+async def open_stream(
+    host: str, port: int, *, tls: ssl.SSLContext | None = None, server_name: str | None = None, limit: int = 4096
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """The same as a pair of streams; a line longer than ``limit`` bytes is refused with `ValueError`."""
+    loop = asyncio.get_running_loop()
+    made: dict[asyncio.BaseProtocol, asyncio.StreamReader] = {}
+
+    def protocol() -> asyncio.StreamReaderProtocol:
+        reader = asyncio.StreamReader(limit=limit, loop=loop)
+        made[speaking := asyncio.StreamReaderProtocol(reader, loop=loop)] = reader
+        return speaking
+
+    transport, speaking = await dial(protocol, host, port, tls=tls, server_name=server_name)
+    return made[speaking], asyncio.StreamWriter(transport, speaking, made[speaking], loop)
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of ``host:port`` or ``[::1]:port``. Raises `ValueError`."""
+    host, _, port = address.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    host = host[1:-1] if bracketed else host
+    if not host or (":" in host and not bracketed) or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError(f"{address!r} is not an address; write host:port, or [::1]:port for IPv6")
+    return host, int(port)
+
+
+def _is_host_and_port(address: str) -> str:
+    split_address(address)
+    return address
+
+
+Address = Annotated[str, AfterValidator(_is_host_and_port)]
+"""A setting of the form ``host:port``."""
 
 
 async def _first(

@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import yarl
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 from tocsin.model import CommonReason, Finding, Gauge, Status
 from tocsin.sdk.dial import dial
@@ -229,7 +229,7 @@ class HttpClient:
         tls: TlsSettings | None,
     ) -> HttpResponse:
         request = self._request(method, target, headers, content)
-        context = self._context(tls or _NO_TLS_FILES) if target.secure else None
+        context = self.tls_context(tls or _NO_TLS_FILES) if target.secure else None
         bodyless = method == "HEAD"
         permit: Any = nullcontext() if self.ctx is None else self.ctx.permits.request(target.origin)
         async with permit:
@@ -252,7 +252,7 @@ class HttpClient:
             headers=answer.headers,
             body=bytes(answer.body),
             truncated=answer.truncated,
-            certificate_expires_at=_expiry(certificate["notAfter"]) if certificate else None,
+            certificate_expires_at=expiry_of(certificate),
         )
 
     def _request(self, method: str, target: _Target, headers: Mapping[str, str] | None, content: bytes | None) -> bytes:
@@ -270,7 +270,11 @@ class HttpClient:
             raise ValueError("a request header holds a line break")
         return f"{head}\r\n\r\n".encode() + (content or b"")
 
-    def _context(self, tls: TlsSettings) -> ssl.SSLContext:
+    def tls_context(self, tls: TlsSettings) -> ssl.SSLContext:
+        """What verifies a server and shows our certificate, if any; for kinds that speak other protocols too.
+
+        Raises `ProbeFault` (credentials_missing) when a file cannot be read.
+        """
         files = (tls.ca_file, tls.client_cert_file, tls.client_key_file)
         try:
             written = tuple(os.stat(name).st_mtime_ns if name else 0 for name in files)
@@ -302,15 +306,24 @@ def _is_http_url(url: str) -> str:
 HttpUrl = Annotated[str, AfterValidator(_is_http_url)]
 """A setting that is an http:// or https:// URL without credentials."""
 
+OptionalUrl = Annotated[HttpUrl | None, BeforeValidator(lambda value: value or None)]
+"""The same, or nothing; an empty text is nothing, as an unset variable gives it."""
 
-def certificate_finding(answer: HttpResponse, now: float, days: float) -> Finding | None:
-    """``certificate_expiring`` when the certificate has fewer than ``days`` left at ``now`` (Unix seconds)."""
-    if answer.certificate_expires_at is None:
+FORM: Final = {"Content-Type": "application/x-www-form-urlencoded"}
+"""The header for a body made by `urllib.parse.urlencode`."""
+
+
+def certificate_finding(expires_at: float | None, now: float, days: float) -> Finding | None:
+    """``certificate_expiring`` when a certificate that ends at ``expires_at`` has fewer than ``days`` left at ``now``
+    (both Unix seconds)."""
+    if expires_at is None or (expires_at - now) / 86400 >= days:
         return None
-    left = (answer.certificate_expires_at - now) / 86400
-    if left >= days:
-        return None
-    return Finding.of(CommonReason.CERTIFICATE_EXPIRING, f"{left:.1f} days left")
+    return Finding.of(CommonReason.CERTIFICATE_EXPIRING, f"{(expires_at - now) / 86400:.1f} days left")
+
+
+def expiry_of(certificate: Mapping[str, Any] | None) -> float | None:
+    """End of validity in Unix seconds of what a transport's ``peercert`` says; None without TLS."""
+    return _parsed_time(certificate["notAfter"]) if certificate else None
 
 
 def shown_url(url: str) -> str:
@@ -354,8 +367,8 @@ def _redirection(answer: HttpResponse, target: _Target) -> _Target | None:
 
 
 @lru_cache(maxsize=4096)
-def _expiry(not_after: str) -> float:
-    return float(ssl.cert_time_to_seconds(not_after))
+def _parsed_time(text: str) -> float:
+    return float(ssl.cert_time_to_seconds(text))
 
 
 def _refuse_constant(name: str) -> Any:

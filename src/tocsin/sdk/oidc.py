@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from joserfc import jws, jwt
 from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import ECKey, JWKRegistry, OKPKey, RSAKey
 
@@ -17,6 +18,22 @@ from tocsin.sdk.http import HttpResponse
 
 WELL_KNOWN: Final = "/.well-known/openid-configuration"
 """OpenID Connect Discovery 1.0 section 4.1."""
+
+ALGORITHMS: Final = (
+    "RS256",
+    "RS384",
+    "RS512",
+    "PS256",
+    "PS384",
+    "PS512",
+    "ES256",
+    "ES384",
+    "ES512",
+    "EdDSA",
+    "Ed25519",
+)
+"""Signatures that a public key verifies. RFC 7518 section 3.1, RFC 8037, RFC 9864."""
+
 
 MAX_KEYS: Final = 64
 """A key set with more than this is taken for nonsense."""
@@ -32,6 +49,10 @@ class VerificationKey:
     key: RSAKey | ECKey | OKPKey
     signs: bool
     """Whether it may verify signatures: its ``use`` is ``sig`` or not given. RFC 7517 section 4.2."""
+
+
+class SignatureError(Exception):
+    """A token that no published key vouches for; the text says why."""
 
 
 def metadata_url(issuer: str) -> str:
@@ -80,6 +101,37 @@ def oauth_error(response: HttpResponse) -> tuple[str, str]:
     if not isinstance(document, dict):
         return ("", "")
     return (str(document.get("error", ""))[:80], str(document.get("error_description", ""))[:200])
+
+
+def is_about_credentials(error: str, description: str) -> bool:
+    """Whether a refusal is about who asks, which is the probe's own trouble, and not about what is asked.
+
+    RFC 6749 section 5.2. Keycloak says ``unauthorized_client`` for a wrong secret too, and "credentials" only then.
+    """
+    if error == "unauthorized_client":
+        return "credentials" in description.lower()
+    return error in ("invalid_grant", "invalid_client")
+
+
+def read_claims(token: str, keys: tuple[VerificationKey, ...]) -> Mapping[str, Any]:
+    """The claims of a JWT whose signature holds. Raises `SignatureError` when it does not, and `ProbeFault`
+    (unexpected_body) for what is no JWT."""
+    try:
+        header = jws.extract_compact(token.encode()).headers()
+    except (JoseError, ValueError) as error:
+        raise ProbeFault(CommonReason.UNEXPECTED_BODY, "the access token is no JWT") from error
+    kid, algorithm = header.get("kid"), header.get("alg")
+    if algorithm not in ALGORITHMS:
+        raise SignatureError(f"signed with alg {quoted(str(algorithm))}")
+    able = [key for key in keys if key.signs and kid in (None, key.kid)]
+    if not able:
+        raise SignatureError(f"signed with the key {quoted(str(kid))}, which is not published")
+    for key in able:
+        try:
+            return jwt.decode(token, key.key, algorithms=[algorithm]).claims
+        except (JoseError, ValueError):
+            continue
+    raise SignatureError(f"signed with {algorithm}, and the published key {quoted(str(kid))} says it is not")
 
 
 def _is_foreign(entry: object) -> bool:
