@@ -26,6 +26,8 @@ LATE = "late"
 SPACING_SECONDS = 1.0
 """Least time between the starts of two runs of a probe that are not on its grid, however many probes ask for them;
 also the time over which the effects of one cause are spread when it recovers."""
+HANDOVER_SECONDS = 0.05
+"""How long before the next tick a run that still waits for its permits gives up, so that the next one finds it gone."""
 CLOCK_JUMP_SECONDS = 5.0
 STOP_SECONDS = 2.0
 CLOSE_SECONDS = 1.0
@@ -271,7 +273,7 @@ class Scheduler:
     async def _perform(self, slot: _Slot, active: ActiveProbe) -> None:
         name = active.spec.name
         try:
-            finished = await self._runner.run(active, self._recorder.memory(name), slot.due_on)
+            finished = await self._runner.run(active, self._recorder.memory(name), slot.due_on - HANDOVER_SECONDS)
             slot.leaked = finished.leaked
             if self._slots.get(name) is slot and slot.active.probe is active.probe:
                 slot.settling = True
