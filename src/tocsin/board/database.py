@@ -181,7 +181,7 @@ def open_database(path: Path, retention: Retention, now: float) -> tuple[Databas
 
     Raises `OSError` or `sqlite3.Error` when there can be none (read-only folder, full disk).
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         return Database(path, retention), None
     except Unusable:
@@ -238,6 +238,8 @@ def _read(path: Path, query: str, *arguments: object) -> list[tuple[Any, ...]]:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
+    # Details of failures name hosts and paths: for the owner's eyes. SQLite gives the WAL the same mode.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode = WAL")

@@ -179,6 +179,14 @@ async def test_a_transition_is_on_disk_before_anybody_sees_it(path: Path) -> Non
     board.close()
 
 
+async def test_the_state_file_is_for_its_owner_only(path: Path) -> None:
+    board = opened(path, spec())
+    await board.record(run(1), alerting(), {})
+    modes = {found.name: found.stat().st_mode & 0o777 for found in path.parent.iterdir()}
+    board.close()
+    assert modes["state.db"] == modes["state.db-wal"] == 0o600
+
+
 async def test_an_ordinary_run_does_not_wait_for_the_disk(path: Path) -> None:
     store = Store(path, pace=Pace(batch=3600.0))
     board = Board(store)
