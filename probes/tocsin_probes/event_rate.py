@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import zoneinfo
 from collections.abc import Iterator
 from datetime import datetime
@@ -104,7 +105,7 @@ class EventRate(Probe):
             # Times without a zone are compared in the session's.
             await connection.execute("SELECT set_config('TimeZone', $1, true)", settings.time_zone)
             seen = await connection.fetchrow(self._counting(), settings.window, list(settings.events))
-            by_event = dict(zip(settings.events, seen["by_event"], strict=True))
+            by_event = dict(zip(settings.events, json.loads(seen["by_event"]), strict=True))
             minutes = settings.window / 60
             rate = seen["watched"] / minutes
             past = Past(ctx.memory, ctx.now(), settings.time_zone)
@@ -163,8 +164,8 @@ class EventRate(Probe):
         return self._events() + (
             "SELECT (SELECT count(*) FROM events) AS total, (SELECT count(*) FROM watched) AS watched, "
             "(SELECT count(DISTINCT source) FROM watched) AS sources, "
-            "ARRAY(SELECT (SELECT count(*) FROM watched WHERE event = e) "
-            "FROM unnest($2::text[]) WITH ORDINALITY AS w (e, n) ORDER BY n) AS by_event, "
+            "to_json(ARRAY(SELECT (SELECT count(*) FROM watched WHERE event = e) "
+            "FROM unnest($2::text[]) WITH ORDINALITY AS w (e, n) ORDER BY n))::text AS by_event, "
             "coalesce((SELECT count(*) AS n FROM watched WHERE source IS NOT NULL GROUP BY source "
             "ORDER BY n DESC LIMIT 1), 0) AS top_source, "
             "coalesce((SELECT count(DISTINCT id) AS n FROM watched GROUP BY source ORDER BY n DESC LIMIT 1), 0) "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -174,7 +175,8 @@ class JobQueue(Probe):
         words = [*queues, *settings.waiting_statuses]
         cap = max(CAP, *(settings.limits_of(name).depth + 1 for name in queues)) if queues else CAP
         branches = (
-            f"SELECT {index} AS pair, count(*) AS jobs, (array_agg(t ORDER BY t))[1:{HEAD}] AS head FROM (SELECT "
+            f"SELECT {index} AS pair, count(*) AS jobs, "
+            f"to_json((array_agg(t ORDER BY t))[1:{HEAD}])::text AS head FROM (SELECT "
             f"{quoted(settings.time_column)} AS t FROM {table} WHERE {queue} = ${words.index(name) + 1} "
             f"AND {status} = ${len(queues) + settings.waiting_statuses.index(state) + 1} LIMIT {cap}) AS waiting"
             for index, (name, state) in enumerate(pairs)
@@ -185,7 +187,7 @@ class JobQueue(Probe):
         for row in rows:
             name, state = pairs[row["pair"]]
             depth[name] += row["jobs"]
-            times = (unix_time(value, settings.time_zone) for value in row["head"] or ())
+            times = (unix_time(value, settings.time_zone) for value in json.loads(row["head"] or "[]"))
             heads[name] += [time for time in times if time is not None and time <= ctx.now()]
             ctx.measure(_JOBS, row["jobs"], queue=name, status=state)
         return [Waiting(name, depth[name], tuple(sorted(heads[name])[:HEAD])) for name in queues]
@@ -241,7 +243,7 @@ class JobQueue(Probe):
         findings = []
         for name in settings.queues:
             twin = name.replace("_", ".", 1)
-            if twin == name or checked.get(name, 0.0) > now:
+            if "." in name or twin == name or checked.get(name, 0.0) > now:
                 continue
             if not await self._ever(connection, name) and await self._ever(connection, twin):
                 detail = f"{name} has no job, {twin} has: the name is that of a PGMQ twin; set queues"

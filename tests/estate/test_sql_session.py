@@ -228,3 +228,17 @@ async def test_no_session_stays_open_after_a_run(server: PostgreSQL) -> None:
     for _ in range(5):
         await ask(server.dsn())
     assert server.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'tocsin/%'") == [("0",)]
+
+
+async def test_a_run_is_no_rollback_in_the_server_s_statistics(server: PostgreSQL) -> None:
+    server.create_database("counted")
+    for _ in range(5):
+        await ask(server.dsn("counted"))
+    counted = "SELECT xact_commit, xact_rollback FROM pg_stat_database WHERE datname = 'counted'"
+    for _ in range(100):
+        ((commits, rollbacks),) = server.execute(counted)
+        if int(commits) >= 5:
+            # Counted when the sessions' processes have ended.
+            break
+    assert int(commits) >= 5
+    assert int(rollbacks) == 0
