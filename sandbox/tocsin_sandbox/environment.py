@@ -10,7 +10,7 @@ import yaml
 
 from tocsin.data import data
 from tocsin_sandbox.estate import KEYCLOAK_DATABASE, Estate
-from tocsin_sandbox.identity import AUDIENCE
+from tocsin_sandbox.identity import AUDIENCE, CLIENT_ID, USERNAME, Realm
 from tocsin_sandbox.storage import REGION
 from tocsin_sandbox.wipe import BUCKETS, DATABASE
 from tocsin_sandbox.wipe_api import JWKS_CACHE_SECONDS
@@ -48,6 +48,8 @@ def variables(estate: Estate) -> dict[str, str]:
         "KEYCLOAK_EXAWIPE_JWKS_URL": f"{exawipe.issuer}/{certs}",
         "KEYCLOAK_EXAWIPE_AUDIENCE": AUDIENCE,
         "KEYCLOAK_JWKS_CACHE_TTL": f"{JWKS_CACHE_SECONDS:g}s",
+        **_credentials(master),
+        **_credentials(exawipe),
         **BUCKETS,
         **expected,
         "TOCSIN_WIPE_KEYCLOAK_HEALTH_URL": f"{estate.keycloak_management.url}/health/ready",
@@ -69,6 +71,17 @@ def variables(estate: Estate) -> dict[str, str]:
         "TOCSIN_WIPE_DLQ_TABLE": "dead_letter_jobs",
         "TOCSIN_WIPE_DLQ_QUEUE_COLUMN": "queue",
         "TOCSIN_WIPE_DLQ_TIME_COLUMN": "created_at",
+    }
+
+
+def _credentials(realm: Realm) -> dict[str, str]:
+    """Of the client and the user that the page's password-token smoke test takes; their names are not published."""
+    prefix = f"TOCSIN_WIPE_{realm.name.upper()}"
+    return {
+        f"{prefix}_CLIENT_ID": CLIENT_ID,
+        f"{prefix}_CLIENT_SECRET": realm.client_secret,
+        f"{prefix}_USERNAME": USERNAME,
+        f"{prefix}_PASSWORD": realm.password,
     }
 
 

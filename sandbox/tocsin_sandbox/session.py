@@ -107,7 +107,7 @@ class Session:
         self.progress("switches")
 
     async def start_daemon(self) -> None:
-        """Run ``tocsin run`` and wait until it is ready. Raises `DaemonError`."""
+        """Run ``tocsin run`` and wait until it serves. Raises `DaemonError`."""
         listen = self.plan.listen or f"127.0.0.1:{free_port()}"
         with self.daemon_log.open("ab") as output:
             self.daemon = await Child.start(
@@ -121,7 +121,7 @@ class Session:
             )
         self._stack.push_async_callback(self.daemon.stop, signal.SIGTERM, 2.5)
         url = f"http://{listen}"
-        if not await self._ready(f"{url}/-/ready"):
+        if not await self._ready(f"{url}/-/healthy"):
             raise DaemonError(f"the daemon did not start; the end of its log:\n{self.end_of_daemon_log()}")
         # Last in, first out: the daemon goes before its targets, so it never sees them go.
         self.links = {"status page": url, "metrics": f"{url}/metrics", **self.links}

