@@ -27,6 +27,7 @@ class Bell:
         self._stack = ExitStack()
         self.receiver = Receiver()
         rules = []
+        folder.mkdir(exist_ok=True)
         for source in sorted((ROOT / "alerts").glob("*.yaml")):
             text = re.sub(r"keep_firing_for: \w+", f"keep_firing_for: {KEEP_FIRING}", source.read_text())
             copy = folder / source.name

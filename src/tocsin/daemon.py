@@ -36,11 +36,14 @@ class Loading:
 
 
 class Daemon:
-    """One daemon. `serve` runs it until a signal ends it; nothing of it is left afterwards."""
+    """One daemon. `serve` runs it until a signal ends it; nothing of it is left afterwards.
 
-    def __init__(self, configuration: Configuration, loading: Loading, settings: ProcessSettings) -> None:
-        self._configuration = configuration
+    Raises `ConfigError` when made with a configuration that cannot be used.
+    """
+
+    def __init__(self, loading: Loading, settings: ProcessSettings) -> None:
         self._loading = loading
+        configuration = self._configuration = self._load()
         self._settings = settings
         self._clock = SystemClock()
         self._started_at = self._clock.wall()
@@ -125,7 +128,7 @@ class Daemon:
         """Parse, validate, compare, apply. A configuration that cannot be used changes nothing, and is told."""
         async with self._reloading:
             try:
-                configuration = await asyncio.to_thread(self._loading.load)
+                configuration = await asyncio.to_thread(self._load)
             except ConfigError as error:
                 self._config_error = str(error)
                 self._log.error("the new configuration is refused; the old one stays", problems=str(error))
@@ -143,6 +146,11 @@ class Daemon:
             told = ", ".join(f"{len(names)} {what}" for what, names in parts.items())
             self._log.info("the configuration was reloaded", **{what: list(names) for what, names in parts.items()})
             return ReloadResult(True, f"{told}, {len(changes.unchanged)} unchanged")
+
+    def _load(self) -> Configuration:
+        configuration = self._loading.load()
+        _ = configuration.content_hash  # made slow on purpose: here it holds up nobody
+        return configuration
 
     async def _watch_files(self, every: float) -> None:
         while True:

@@ -103,7 +103,8 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         buckets = [f"wipe-bucket-{name}" for name in ("proofs", "certificates", "binaries", "billing-drop")]
         config = folder / "tocsin.yaml"
         config.write_text(
-            f"version: 1\nprofiles: [wipe]\nenv_file: {env_file}\ndefaults: {quick}\nprobes:\n"
+            f"version: 1\nprofiles: [wipe]\nenv_file: {env_file}\ndefaults: {quick}\n"
+            + "caps: {default: {requests_per_minute: 6000}}\nprobes:\n"
             + "".join(f"  {name}: {quick}\n" for name in buckets)
             + "  wipe-bucket-exports:\n    every: 3s\n    timeout: 2s\n    retry_every: 500ms\n"
             + f"    access_key_id: ${{file:{exports_key}/id}}\n"
@@ -111,9 +112,9 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
             + f"    session_token: ${{file:{exports_key}/token}}\n"
         )
         daemon = Daemon(folder, ["--config", str(config)])
-        bell = Bell(folder, f"127.0.0.1:{daemon.port}")
+        bell = Bell(folder / "rules", f"127.0.0.1:{daemon.port}")
         found = Platform(keycloak, keycloak_db, minio, database, daemon, bell, exports_key)
-        found.give_exports(minio.root)
+        found.give_exports(minio.session())
         stack.enter_context(daemon)
         stack.enter_context(bell)
         all_ok(found)
@@ -173,7 +174,7 @@ BUCKET_DELETED = Fault(
 WRITE_DENIED = Fault(
     "storage-outage",
     lambda p: p.give_exports(p.minio.credentials("wipe-exports", "list", "read", "delete", "bucket")),
-    lambda p: p.give_exports(p.minio.root),
+    lambda p: p.give_exports(p.minio.session()),
     "wipe/storage-outage#s3_bucket.write_denied",
 )
 JOB_DEAD = Fault(
@@ -222,16 +223,18 @@ def test_a_failed_probe_whose_own_credential_then_expires_stays_alerting(platfor
     since = time.time()
     WRITE_DENIED.cause(platform)
     platform.bell.page("storage-outage", "firing", since)
-    platform.give_exports(Credentials("expired-key", "expired-secret"))
+    platform.give_exports(Credentials("expired-key", "expired-secret", "expired-token"))
     daemon = platform.daemon
     try:
-        daemon.until(lambda: daemon.probes()["wipe-bucket-exports"]["status"] == "unknown", "not to be able to tell")
+        daemon.until(
+            lambda: daemon.probes()["wipe-bucket-exports"]["state"]["status"] == "unknown", "not to be able to tell"
+        )
         assert daemon.value("tocsin_probe_alerting", probe="wipe-bucket-exports") == 1
         assert daemon.value("tocsin_probe_reason", probe="wipe-bucket-exports", reason="credentials_rejected") == 1
         platform.bell.settle()
         assert [item.status for item in platform.bell.pages(since)] == ["firing"]
     finally:
-        platform.give_exports(platform.minio.root)
+        platform.give_exports(platform.minio.session())
     platform.bell.page("storage-outage", "resolved", since, 60)
     platform.bell.settle()
     platform.bell.assert_only(since, {"storage-outage"})

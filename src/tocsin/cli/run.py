@@ -8,7 +8,7 @@ import typer
 import uvloop
 
 from tocsin.cli.options import ConfigOption, EnvFileOption, ProfileOption, sources
-from tocsin.config import ConfigError, Registry, load, process_settings
+from tocsin.config import Registry, load, process_settings
 from tocsin.config.process import parse_listen
 from tocsin.daemon import Daemon, Loading
 from tocsin.logs import configure_logs
@@ -38,11 +38,9 @@ def run(
     configure_logs(settings.log_level, settings.log_format)
     wanted = sources(config, profile, env_file, settings.vantage)
     kinds = Registry.discover()
-    configuration = load(wanted, kinds)
+    loading = Loading(lambda: load(wanted, kinds), kinds)
     try:
-        uvloop.run(Daemon(configuration, Loading(lambda: load(wanted, kinds), kinds), settings).serve())
-    except ConfigError:
-        raise
+        uvloop.run(Daemon(loading, settings).serve())
     except OSError as error:
         typer.echo(f"tocsin run: cannot listen on {settings.listen}: {error.strerror or error}", err=True)
         raise typer.Exit(2) from None
