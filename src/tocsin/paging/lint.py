@@ -27,6 +27,9 @@ FOREIGN_METRICS = frozenset({"up", "ALERTS", "ALERTS_FOR_STATE"})
 MIN_KEEP_FIRING = 30.0
 """Seconds that an alert must outlive a restart of the daemon or of Prometheus."""
 
+_CONTAINERS = ("Reasons", "Reasons that every probe shares")
+"""Headings that only hold other sections."""
+
 _RUNBOOK = re.compile(r"/(?:runbooks/)?(?P<system>[^/#]+)/(?P<incident>[^/#]+?)(?:#(?P<anchor>.*))?$")
 
 
@@ -211,7 +214,7 @@ def pages_are_complete(subject: Subject) -> Iterator[Problem]:
         lines = page.text.splitlines()
         bodies = _bodies(lines)
         for title, body in bodies.items():
-            if len("".join(body).strip()) < 40 and title not in ("", page.title, "Reasons"):
+            if len("".join(body).strip()) < 40 and title not in ("", page.title, *_CONTAINERS):
                 yield Problem(page.file, 1, title, "the section says too little", "write what an engineer should do")
 
 
