@@ -49,6 +49,8 @@ class Board:
         """Restores what was remembered. Before the first `configure`; blocks on the disk."""
         if self._store is not None:
             self._retired.update(self._store.open(self._everything, self._active))
+            for record in self._store.recent_runs(RECENT_RUNS):
+                self._remember(record)
 
     def close(self) -> None:
         """Writes what is queued; blocks up to three seconds."""
@@ -118,7 +120,7 @@ class Board:
                 self._entries[probe] = replace(entry, counts=replace(counts, skipped=skipped))
 
     def recent(self, probe: str) -> tuple[RunRecord, ...]:
-        """The latest runs of this process, oldest first. Memory only: cheap."""
+        """The latest `RECENT_RUNS` runs, oldest first. Memory only: cheap."""
         with self._lock:
             return tuple(self._runs.get(probe, ()))
 
@@ -173,12 +175,15 @@ class Board:
                 runs, status = entry.counts.runs, run.outcome.status
                 counts = replace(entry.counts, runs={**runs, status: runs.get(status, 0) + 1})
                 entry = replace(entry, run=run, counts=counts)
-                self._runs.setdefault(probe, deque(maxlen=RECENT_RUNS)).append(RunRecord.of(run))
+                self._remember(RunRecord.of(run))
             self._entries[probe] = entry
             if memory is not None:
                 self._memories[key] = memory
             if change is not None:
                 self._transitions.setdefault(probe, deque(maxlen=RECENT_TRANSITIONS)).append(change)
+
+    def _remember(self, record: RunRecord) -> None:
+        self._runs.setdefault(record.probe, deque(maxlen=RECENT_RUNS)).append(record)
 
     def _changed_memory(self, key: Key, memory: Mapping[str, Any]) -> str | None:
         """The memory as JSON when it differs from what is kept; None when it does not, or cannot be kept."""

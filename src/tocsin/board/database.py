@@ -208,10 +208,19 @@ def move_aside(path: Path, now: float) -> Path:
 def read_runs(path: Path, probe: str, limit: int) -> list[RunRecord]:
     """The latest runs of a probe, newest first. Raises `sqlite3.Error`."""
     rows = _read(path, f"SELECT {_RUN_COLUMNS} FROM runs WHERE probe = ? ORDER BY id DESC LIMIT ?", probe, limit)
-    return [
-        RunRecord(name, at, duration, Status(status), reason, Severity(severity) if severity else None, detail, *ids)
-        for name, at, duration, status, reason, severity, detail, *ids in rows
-    ]
+    return [_run(row) for row in rows]
+
+
+def read_recent_runs(path: Path, limit: int) -> list[RunRecord]:
+    """The latest ``limit`` runs of every probe, oldest first. Raises `sqlite3.Error`."""
+    rows = _read(
+        path,
+        f"SELECT {_RUN_COLUMNS} FROM"
+        " (SELECT *, row_number() OVER (PARTITION BY probe ORDER BY id DESC) AS age FROM runs)"
+        " WHERE age <= ? ORDER BY id",
+        limit,
+    )
+    return [_run(row) for row in rows]
 
 
 def read_transitions(path: Path, probe: str, limit: int) -> list[Transition]:
@@ -267,6 +276,12 @@ def is_damage(error: BaseException) -> bool:
     """
     code = getattr(error, "sqlite_errorcode", None)
     return code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+
+
+def _run(row: tuple[Any, ...]) -> RunRecord:
+    name, at, duration, status, reason, severity, detail, trace_id, request_id = row
+    graded = Severity(severity) if severity else None
+    return RunRecord(name, at, duration, Status(status), reason, graded, detail, trace_id, request_id)
 
 
 def _run_row(run: RunRecord) -> tuple[object, ...]:

@@ -22,6 +22,7 @@ from tocsin.board.database import (
     is_damage,
     move_aside,
     open_database,
+    read_recent_runs,
     read_runs,
     read_transitions,
 )
@@ -156,6 +157,13 @@ class Store:
             return read_runs(self.path, probe, limit)
         except (sqlite3.Error, ValueError):
             return None
+
+    def recent_runs(self, limit: int) -> list[RunRecord]:
+        """The latest runs of every probe, oldest first; none when the file cannot be read. Reads the disk."""
+        try:
+            return read_recent_runs(self.path, limit)
+        except (sqlite3.Error, ValueError):
+            return []
 
     def transitions(self, probe: str, limit: int) -> list[Transition] | None:
         """The latest transitions, newest first; None when the file cannot be read. Reads the disk."""

@@ -32,6 +32,7 @@ _HEADERS = {
     "X-Frame-Options": "deny",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
+    "Server": "tocsin",
 }
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -126,13 +127,14 @@ class Desk:
 
     async def ready(self, request: web.Request) -> web.Response:
         """Ready for good once every probe had a first result, or the time for that is over; whatever the results."""
-        waiting = sum(entry.run is None for entry in self.site.entries().values())
+        entries = self.site.entries()
+        waiting = sum(entry.run is None for entry in entries.values())
         uptime = self.site.now() - self.site.facts().started_at
         if waiting == 0 or uptime >= self.site.ready_within:
             self._was_ready = True
         if self._was_ready:
             return web.Response(text="ready\n")
-        return web.Response(status=503, text=f"{waiting} probes have no first result yet\n")
+        return web.Response(status=503, text=f"waiting for the first result of {waiting} of {len(entries)} probes\n")
 
     async def reload(self, request: web.Request) -> web.Response:
         # A browser says where a request was made; another site's page has no business here. W3C Fetch Metadata.

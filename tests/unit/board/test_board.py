@@ -155,6 +155,7 @@ async def test_a_restart_restores_states_memory_and_history_before_the_first_run
     assert entry.run is None
     assert again.memory("api") == {"cursor": 7}
     assert [record.trace_id for record in again.runs("api")] == ["trace-1"]
+    assert [record.trace_id for record in again.recent("api")] == ["trace-1"]
     assert [(change.status, change.alerting, change.reason) for change in again.transitions("api")] == [
         (Status.FAILED, True, "timeout")
     ]
@@ -272,6 +273,20 @@ async def test_a_damaged_file_is_kept_aside_and_a_new_one_is_opened(path: Path, 
     assert aside.read_bytes() == damage
     assert board.condition().failed_writes == 1
     assert opened_states(path) == {"api": alerting()}
+
+
+async def test_a_file_damaged_in_the_middle_is_kept_aside(path: Path) -> None:
+    board = opened(path, spec())
+    for number in range(50):
+        await board.record(run(number), alerting(number), {})
+    board.close()
+    content = bytearray(path.read_bytes())
+    content[4096 : len(content) - 4096] = b"\xa5" * (len(content) - 8192)
+    path.write_bytes(content)
+    again = opened(path, spec())
+    again.close()
+    assert again.condition().moved_aside is not None
+    assert again.condition().failing is None
 
 
 async def test_a_file_from_a_newer_version_is_kept_aside(path: Path) -> None:

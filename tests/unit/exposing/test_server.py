@@ -25,7 +25,7 @@ from tests.exposing_certificates import Authority
 from tocsin.config import ConfigError
 from tocsin.exposing import Health, ReloadResult, Site, WebServer
 from tocsin.exposing import server as server_module
-from tocsin.model import Entry
+from tocsin.model import Entry, Secret
 
 SECRET = "correct horse"
 
@@ -140,6 +140,7 @@ def test_every_answer_carries_the_security_headers(server: WebServer, path: str)
     headers = ask(server, path).headers
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["x-frame-options"] == "deny"
+    assert headers["server"] == "tocsin"
     assert "default-src 'none'" in headers["content-security-policy"]
     assert "unsafe" not in headers["content-security-policy"]
 
@@ -210,6 +211,20 @@ def test_the_api_gives_one_probe_with_its_history(server: WebServer) -> None:
     assert (missing.status, json.loads(missing.text)) == (404, {"error": "no such probe"})
 
 
+def test_no_secret_and_no_setting_is_shown_anywhere() -> None:
+    entries = gallery.entries()
+    for name, entry in entries.items():
+        settings = {"url": "http://user:hunter2@127.0.0.1", "password": Secret("hunter2")}
+        entries[name] = replace(entry, spec=replace(entry.spec, settings=settings))
+    paths = ["/", "/metrics", "/api/v1/probes", "/api/v1/plan", "/runbooks/wipe/keycloak-outage"]
+    paths += [f"{prefix}/{name}" for name in entries for prefix in ("/probes", "/api/v1/probes")]
+    with serving(gallery.site(entries)) as server:
+        for path in paths:
+            answer = ask(server, path)
+            assert answer.status == 200
+            assert "hunter2" not in answer.text
+
+
 def test_the_api_gives_the_plan_as_rows() -> None:
     with serving(gallery.site()) as server:
         assert json.loads(ask(server, "/api/v1/plan").text) == {"probes": []}
@@ -256,7 +271,7 @@ def test_ready_means_every_probe_ran_once_or_the_time_is_over_and_stays() -> Non
     )
     with serving(site) as server:
         waiting = ask(server, "/-/ready")
-        assert (waiting.status, waiting.text) == (503, "1 probes have no first result yet\n")
+        assert (waiting.status, waiting.text) == (503, "waiting for the first result of 1 of 15 probes\n")
         never = entries.pop("wipe-signer-decrypt")
         assert ask(server, "/-/ready").status == 200
         entries["wipe-signer-decrypt"] = never
