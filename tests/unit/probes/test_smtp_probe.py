@@ -77,7 +77,7 @@ async def ask(server: Handler, *, listening_with: ssl.SSLContext | None = None, 
         return await probe_once(Smtp(Smtp.Settings.model_validate(settings)), 1.0)
 
 
-LOGIN = {"username": "wipe", "password": "pässword"}
+LOGIN: dict[str, Any] = {"username": "wipe", "password": "pässword"}
 
 
 @on_both_loops
@@ -91,7 +91,7 @@ async def test_a_mail_server_with_starttls_takes_our_login_and_no_mail(certified
 
 @on_both_loops
 async def test_tls_from_the_first_byte_is_spoken_when_asked(certified: Certified) -> None:
-    settings = {"security": "tls", "tls": {"ca_file": str(certified.ca_file)}, **LOGIN}
+    settings: dict[str, Any] = {"security": "tls", "tls": {"ca_file": str(certified.ca_file)}, **LOGIN}
     probed = await ask(MailServer(auth="LOGIN"), listening_with=certified.server_context(), **settings)
     assert probed.verdict == ("ok", None), probed.detail
 
@@ -130,7 +130,11 @@ async def test_each_fault_of_a_mail_server_has_its_reason(
 
 async def test_a_certificate_for_another_name_stops_before_the_password_is_sent(certified: Certified) -> None:
     server = MailServer(certified.server_context())
-    settings = {"security": "starttls", "server_name": "other.example", "tls": {"ca_file": str(certified.ca_file)}}
+    settings: dict[str, Any] = {
+        "security": "starttls",
+        "server_name": "other.example",
+        "tls": {"ca_file": str(certified.ca_file)},
+    }
     probed = await ask(server, **settings, **LOGIN)
     assert probed.verdict == ("failed", "tls_error")
     assert [line.split(" ")[0] for line in server.heard] == ["EHLO", "STARTTLS"]
