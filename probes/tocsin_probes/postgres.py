@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -26,6 +27,7 @@ from tocsin.sdk.quantities import format_duration
 _CONNECTIONS = Gauge("tocsin_postgres_connections", "Client connections that are open on the server.")
 _CONNECTIONS_LIMIT = Gauge("tocsin_postgres_connections_limit", "Connections that ordinary roles may open.")
 _LAG = Gauge("tocsin_postgres_replication_lag_seconds", "How far a replica is behind.", ("replica",))
+_UNARCHIVED = Gauge("tocsin_postgres_unarchived_bytes", "WAL that is written and not yet archived.")
 _TRANSACTION = Gauge("tocsin_postgres_oldest_transaction_seconds", "Age of the oldest transaction that is open.")
 
 _STATE = """
@@ -39,6 +41,10 @@ SELECT
   extract(epoch FROM now() - pg_last_xact_replay_timestamp())::float AS replay_age,
   pg_last_wal_replay_lsn() = pg_last_wal_receive_lsn() AS replayed_all,
   EXISTS (SELECT FROM pg_stat_wal_receiver) AS receiving,
+  CASE WHEN current_setting('archive_mode') <> 'off' AND NOT pg_is_in_recovery()
+       THEN pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint END AS written,
+  (SELECT last_archived_wal FROM pg_stat_archiver) AS last_archived_wal,
+  pg_size_bytes(current_setting('wal_segment_size')) AS segment_size,
   activity.oldest, activity.hidden
 FROM (
   SELECT extract(epoch FROM now() - min(xact_start))::float AS oldest,
@@ -50,19 +56,26 @@ FROM (
 """One row, in views that any role may read. PostgreSQL 17 documentation, 27.2 "The Cumulative Statistics System": a
 role without pg_monitor sees other roles' rows with their columns empty, and numbackends in full."""
 
+IDLE_WAL_BYTES = 64 << 10
+"""What a server writes at the start of a segment without anybody's data: checkpoints and lists of transactions."""
+
 _REPLICAS = """
 SELECT application_name AS name, state, extract(epoch FROM replay_lag)::float AS lag
-FROM pg_stat_replication ORDER BY application_name LIMIT 50
+FROM pg_stat_replication WHERE state IS DISTINCT FROM 'backup' ORDER BY application_name LIMIT 50
 """
 
 
 class PostgresLimits(BaseModel):
     """What is still well. ``lag`` and ``transaction_age`` need the role pg_monitor to be seen on a primary."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     connections_percent: float = Field(default=85.0, gt=0, le=100)
     lag: Seconds | None = None
+    replicas: int = Field(default=0, ge=0)
+    """How many replicas must be connected."""
+    archive_age: Seconds | None = None
+    """For how long written WAL may wait without any segment being archived; a server that writes nothing is well."""
     transaction_age: Seconds | None = None
 
 
@@ -70,7 +83,7 @@ class Postgres(Probe):
     """A PostgreSQL server takes connections and writes; its replicas and transactions are in order."""
 
     kind = "postgres"
-    gauges = (_CONNECTIONS, _CONNECTIONS_LIMIT, _LAG, _TRANSACTION)
+    gauges = (_CONNECTIONS, _CONNECTIONS_LIMIT, _LAG, _UNARCHIVED, _TRANSACTION)
 
     class Settings(ProbeSettings):
         dsn: Secret
@@ -85,6 +98,8 @@ class Postgres(Probe):
         READ_ONLY = "read_only", "The server takes no writes: it is a replica, or read-only by its configuration."
         SATURATED = "saturated", "More of the server's connections are in use than the limit."
         LAGGING = "lagging", "A replica is further behind than the limit.", Severity.TICKET
+        REPLICA_MISSING = "replica_missing", "Fewer replicas are connected than there must be.", Severity.TICKET
+        NOT_ARCHIVED = "not_archived", "WAL is written, but none has been archived for longer than the limit."
         TOO_MANY_CONNECTIONS = "too_many_connections", "The server refuses new connections because none is left."
         STARTING_UP = (
             "starting_up",
@@ -122,9 +137,10 @@ class Postgres(Probe):
         for replica, lag in lags.items():
             if lag is not None:
                 ctx.measure(_LAG, lag, replica=replica)
+        findings = [*self._judge(state, lags), *self._archiving(ctx, state)]
         role = "replica" if state["in_recovery"] else "primary"
         return Outcome.of(
-            self._judge(state, lags),
+            findings,
             f"{role}, {state['connections']} of {state['connections_limit']} connections",
         )
 
@@ -138,6 +154,9 @@ class Postgres(Probe):
         used, limit = state["connections"], state["connections_limit"]
         if used * 100 > limit * limits.connections_percent:
             yield Finding.of(reason.SATURATED, f"{used} of {limit} connections, over {limits.connections_percent:g} %")
+        replicas = len(lags) - state["in_recovery"]
+        if replicas < limits.replicas:
+            yield Finding.of(reason.REPLICA_MISSING, f"{replicas} replicas, there must be {limits.replicas}")
         if limits.lag is not None:
             for replica, lag in lags.items():
                 if lag is None:
@@ -156,6 +175,34 @@ class Postgres(Probe):
                     f"the transactions of {state['hidden']} sessions are hidden from this role",
                     "transactions",
                 )
+
+    def _archiving(self, ctx: ProbeContext, state: Any) -> Iterator[Finding]:
+        """Archiving stands still when written WAL waits and the newest archived segment stays the same."""
+        if state["written"] is None:
+            return
+        archived = archived_up_to(state["last_archived_wal"], state["segment_size"])
+        # A server that has never archived is judged by what it writes from now on.
+        waiting = state["written"] - (
+            ctx.memory.setdefault("first", state["written"]) if archived is None else archived
+        )
+        ctx.measure(_UNARCHIVED, max(0, waiting))
+        before = ctx.memory.get("archived")
+        if waiting <= IDLE_WAL_BYTES:
+            ctx.memory["archived"] = None
+        elif before is None or before[0] != archived:
+            ctx.memory["archived"] = [archived, ctx.now()]
+        elif self.settings.limits.archive_age is not None and ctx.now() - before[1] > self.settings.limits.archive_age:
+            stood = format_duration(round(ctx.now() - before[1]))
+            yield Finding.of(self.Reason.NOT_ARCHIVED, f"no segment was archived for {stood}", "archive")
+
+
+def archived_up_to(segment: str | None, size: int) -> int | None:
+    """The WAL position after an archived segment; None when there is none, or its name is not a segment's.
+
+    PostgreSQL 17 documentation, 28.6 "WAL Internals": timeline, high and low part of the segment's number, in hex.
+    """
+    match = re.match(r"[0-9A-F]{8}([0-9A-F]{8})([0-9A-F]{8})", segment or "")
+    return (int(match[1], 16) << 32) + (int(match[2], 16) + 1) * size if match else None
 
 
 def _lags(state: Any, replicas: list[Any]) -> Iterator[tuple[str, float | None]]:

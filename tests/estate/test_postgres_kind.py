@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from estate.servers.postgresql import PostgreSQL
-from tests.probing import Probed, probe_once
+from tests.probing import Probed, RealClock, probe_once
 from tocsin_probes.postgres import Postgres
 
 pytestmark = pytest.mark.estate
@@ -139,6 +139,43 @@ async def test_a_replica_that_stops_replaying_lags_on_both_sides(primary: Postgr
     assert behind.measured("tocsin_postgres_replication_lag_seconds", replica="this") > 0.5
     assert ahead.verdict == ("failed", "lagging"), ahead.detail
     assert hidden.verdict == ("unknown", "permission_denied")
+
+
+async def test_a_replica_that_must_be_connected_and_is_not_is_missing(primary: PostgreSQL, replica: PostgreSQL) -> None:
+    assert replica.running
+    for user in ("monitor", "plain"):
+        assert (await look(primary, user, limits={"replicas": 1})).verdict == ("ok", None)
+        assert (await look(primary, user, limits={"replicas": 2})).verdict == ("failed", "replica_missing")
+
+
+async def test_wal_that_is_written_and_not_archived_is_told_and_an_idle_server_is_well() -> None:
+    archiving = {"archive_mode": "on", "archive_command": "true", "wal_level": "replica"}
+    with PostgreSQL(settings=archiving) as server:
+        server.create_role("monitor", "monitor")
+        memory: dict[str, Any] = {}
+
+        async def run(after: float) -> Probed:
+            settings = Postgres.Settings.model_validate(
+                {"dsn": server.dsn(user="monitor", password="monitor"), "limits": {"archive_age": "15m"}}
+            )
+            return await probe_once(Postgres(settings), memory=memory, clock=RealClock(after))
+
+        for hours in (0, 1):
+            assert (await run(hours * 3600)).verdict == ("ok", None)
+        server.execute("SELECT pg_switch_wal()")
+        for _ in range(200):
+            if server.execute("SELECT archived_count > 0 FROM pg_stat_archiver") == [("t",)]:
+                break
+        assert (await run(0)).verdict == ("ok", None)
+        assert (await run(3600)).verdict == ("ok", None)
+        server.settings["archive_command"] = "false"
+        server.restart()
+        server.execute("CREATE TABLE written AS SELECT generate_series(1, 50000); SELECT pg_switch_wal()")
+        assert (await run(3600)).verdict == ("ok", None)
+        assert (await run(3600 + 890)).verdict == ("ok", None)
+        seen = await run(3600 + 910)
+        assert seen.verdict == ("failed", "not_archived"), seen.detail
+        assert seen.measured("tocsin_postgres_unarchived_bytes") > 1 << 20
 
 
 async def test_a_replica_that_lost_its_primary_lags(primary: PostgreSQL, replica: PostgreSQL) -> None:
