@@ -82,6 +82,9 @@ def _chain(error: BaseException) -> list[BaseException]:
     while current is not None and len(chain) < 8:
         chain.append(current)
         inner = getattr(current, "os_error", None) or getattr(current, "certificate_error", None)
+        if isinstance(current, BaseExceptionGroup):
+            # What a task group raises; the first of its errors is the one that cancelled the others.
+            inner = current.exceptions[0]
         handled = None
         if not current.__suppress_context__ and type(current).__module__ != "builtins":
             handled = current.__context__
