@@ -13,61 +13,63 @@ and that happens here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from tocsin.model import ProbeSpec, ProbeState, Run, Severity, Status
 
 
 def advance(state: ProbeState, run: Run, spec: ProbeSpec) -> ProbeState:
     """The state after ``run``. Alerting may end here; it never starts here."""
-    counted = _counted(state, run)
-    status = _confirmed(state, counted, spec)
     ended_at = run.started_at + run.duration_seconds
-    if status is not state.status or (state.since is None and _is_settled(counted, spec)):
-        counted = replace(counted, status=status, since=ended_at)
+    changes = _counted(state, run, ended_at)
+    status = _confirmed(state, changes, spec)
+    if status is not state.status or (state.since is None and _is_settled(changes, spec)):
+        changes.update(status=status, since=ended_at)
     if status is run.outcome.status:
-        counted = replace(counted, findings=run.outcome.findings, detail=run.outcome.detail)
+        changes.update(findings=run.outcome.findings, detail=run.outcome.detail)
     if status is Status.OK and state.alerting:
-        counted = replace(counted, alerting=False, alerting_since=None, severity=None)
-    return counted
+        changes.update(alerting=False, alerting_since=None, severity=None)
+    return replace(state, **changes)
 
 
-def _counted(state: ProbeState, run: Run) -> ProbeState:
+def _counted(state: ProbeState, run: Run, ended_at: float) -> dict[str, Any]:
+    """The fields that count and date runs, as they are after this one."""
     status = run.outcome.status
-    seen = replace(state, last_run_at=run.started_at, last_status=status)
+    seen: dict[str, Any] = {"last_run_at": run.started_at, "last_status": status}
     if status is Status.OK:
-        return replace(
-            seen,
-            last_ok_at=run.started_at,
-            ok_streak=state.ok_streak + 1,
-            unknown_streak=0,
-            failed_streak=0,
-            first_failure_at=None,
-            page_streak=0,
-            first_page_at=None,
-        )
+        return {
+            **seen,
+            "last_ok_at": run.started_at,
+            "ok_streak": state.ok_streak + 1,
+            "unknown_streak": 0,
+            "failed_streak": 0,
+            "first_failure_at": None,
+            "page_streak": 0,
+            "first_page_at": None,
+        }
     if status is Status.UNKNOWN:
-        return replace(seen, ok_streak=0, unknown_streak=state.unknown_streak + 1)
-    ended_at = run.started_at + run.duration_seconds
+        return {**seen, "ok_streak": 0, "unknown_streak": state.unknown_streak + 1}
     page = run.outcome.severity is Severity.PAGE
-    return replace(
-        seen,
-        ok_streak=0,
-        unknown_streak=0,
-        failed_streak=state.failed_streak + 1,
-        first_failure_at=state.first_failure_at if state.failed_streak else ended_at,
-        page_streak=state.page_streak + 1 if page else 0,
-        first_page_at=(state.first_page_at if state.page_streak else ended_at) if page else None,
-    )
+    return {
+        **seen,
+        "ok_streak": 0,
+        "unknown_streak": 0,
+        "failed_streak": state.failed_streak + 1,
+        "first_failure_at": state.first_failure_at if state.failed_streak else ended_at,
+        "page_streak": state.page_streak + 1 if page else 0,
+        "first_page_at": (state.first_page_at if state.page_streak else ended_at) if page else None,
+    }
 
 
-def _confirmed(state: ProbeState, counted: ProbeState, spec: ProbeSpec) -> Status:
-    match counted.last_status:
-        case Status.OK if counted.ok_streak >= spec.successes_to_recover or _is_first_news(state):
+def _confirmed(state: ProbeState, counted: Mapping[str, Any], spec: ProbeSpec) -> Status:
+    match counted["last_status"]:
+        case Status.OK if counted["ok_streak"] >= spec.successes_to_recover or _is_first_news(state):
             return Status.OK
-        case Status.FAILED if counted.failed_streak >= spec.failures_to_fail:
+        case Status.FAILED if counted["failed_streak"] >= spec.failures_to_fail:
             return Status.FAILED
-        case Status.UNKNOWN if counted.unknown_streak >= spec.failures_to_fail:
+        case Status.UNKNOWN if counted["unknown_streak"] >= spec.failures_to_fail:
             return Status.UNKNOWN
     return state.status
 
@@ -76,6 +78,6 @@ def _is_first_news(state: ProbeState) -> bool:
     return state.since is None and state.failed_streak == 0 and not state.alerting
 
 
-def _is_settled(counted: ProbeState, spec: ProbeSpec) -> bool:
+def _is_settled(counted: Mapping[str, Any], spec: ProbeSpec) -> bool:
     """Whether the unknown that every probe begins with has become one that was found."""
-    return counted.last_status is Status.UNKNOWN and counted.unknown_streak >= spec.failures_to_fail
+    return counted["last_status"] is Status.UNKNOWN and counted["unknown_streak"] >= spec.failures_to_fail

@@ -145,19 +145,22 @@ class PermitPool:
 
         ``until``: monotonic seconds. ``patience``: how many seconds its further requests may wait, all together.
         """
-        runs = self._runs
-        await runs.enter(until)
         held: dict[str, Gate] = {}
+        runs = self._runs
         try:
             for dependency in sorted(set(dependencies)):
                 gate = self.gate(dependency)
                 await gate.enter(until)
                 held[dependency] = gate
-            yield RunPermits(self, held, patience)
+            # Last, so that a queue at one dependency does not use up what the probes of others need.
+            await runs.enter(until)
+            try:
+                yield RunPermits(self, held, patience)
+            finally:
+                runs.leave()
         finally:
             for gate in held.values():
                 gate.leave()
-            runs.leave()
 
     def gate(self, dependency: str) -> Gate:
         """The gate of ``scheme://host:port``."""

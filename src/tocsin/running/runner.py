@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import copy
 import math
+import random
 import traceback
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -220,9 +220,10 @@ async def _contained(probe: Probe, ctx: ProbeContext) -> object:
 
 
 def _identifiers() -> tuple[str, str]:
-    """A trace id and a request id, the same 128 bits in two spellings, so that either finds the run."""
-    identity = uuid.uuid4()
-    return identity.hex, str(identity)
+    """A trace id and a request id, the same 128 random bits in two spellings, so that either finds the run."""
+    trace_id = f"{random.getrandbits(128):032x}"
+    parts = (trace_id[:8], trace_id[8:12], trace_id[12:16], trace_id[16:20], trace_id[20:])
+    return trace_id, "-".join(parts)
 
 
 def _timeout(seconds: float) -> Outcome:

@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from tocsin.model import ProbeSpec, ProbeState, Run
+from tocsin.model import ProbeSpec, ProbeState, Run, Status
 from tocsin.running.active import ActiveProbe
 from tocsin.running.graph import Graph
 from tocsin.running.grid import fraction, next_due
@@ -326,7 +326,9 @@ class Scheduler:
 
     def _tell(self, run: Run, before: ProbeState, after: ProbeState, finished: Finished) -> None:
         """One event a run, and only at debug unless something changed that people are told about."""
-        changed = (before.status, before.reason, before.alerting) != (after.status, after.reason, after.alerting)
+        told = (before.status, before.reason, before.alerting, before.caused_by)
+        is_first_ok = before.since is None and after.status is Status.OK
+        changed = told != (after.status, after.reason, after.alerting, after.caused_by) and not is_first_ok
         (self._log.info if changed else self._log.debug)(
             "probe changed" if changed else "probe ran",
             probe=run.probe,

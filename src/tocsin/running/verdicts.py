@@ -41,10 +41,17 @@ class Verdicts:
         self._in_question: set[str] = set()
 
     def configure(self, graph: Graph, restore: Callable[[str], ProbeState]) -> None:
-        """Takes up another set of probes; those that stay keep their state, new ones get what ``restore`` says."""
+        """Takes up another set of probes; those that stay keep their state, new ones get what ``restore`` says.
+
+        A probe of the same name and another kind is a new one.
+        """
+        kept = {
+            name: state
+            for name, state in self.states.items()
+            if name in graph.specs and graph.specs[name].kind == self.graph.specs[name].kind
+        }
         self.graph = graph
-        before = self.states
-        self.states = {name: before[name] if name in before else restore(name) for name in graph.specs}
+        self.states = {name: kept[name] if name in kept else restore(name) for name in graph.specs}
         self._in_question = {name for name, state in self.states.items() if in_question(state)}
 
     def learn(self, run: Run, now: float) -> Consequences:

@@ -258,6 +258,17 @@ def test_a_cause_that_is_removed_from_the_configuration_releases_its_effects() -
     assert story.alerting() == {"realm"}
 
 
+def test_a_probe_of_another_kind_under_the_same_name_starts_anew() -> None:
+    story = Story(spec("a"), spec("b"))
+    for at in (100, 105):
+        story.run(at, "a", "page")
+        story.run(at, "b", "page")
+    graph = Graph([spec("a"), spec("b", kind="other")])
+    story.verdicts.configure(graph, lambda _: ProbeState())
+    assert story.alerting() == {"a"}
+    assert story["b"] == ProbeState()
+
+
 def test_a_dependency_worth_a_ticket_explains_no_page() -> None:
     story = Story(spec("db"), spec("realm", "db"), spec("report", "db"))
     for at in (90, 95, 105.5):

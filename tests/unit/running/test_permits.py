@@ -45,6 +45,14 @@ async def test_no_more_runs_at_one_dependency_than_its_cap() -> None:
     assert started == [0, 10, 20, 0]
 
 
+async def test_a_queue_at_one_dependency_holds_up_no_run_at_another() -> None:
+    permits = pool(runs=2, concurrency=1)
+    queue = [asyncio.create_task(hold(permits, 10)) for _ in range(5)]
+    await asyncio.sleep(1)
+    assert await hold(permits, 1, target="tcp://other:1") == 1
+    await asyncio.gather(*queue)
+
+
 async def test_a_run_that_gets_no_place_in_time_is_refused_with_the_cause() -> None:
     permits = pool(concurrency=1)
     holder = asyncio.create_task(hold(permits, 60))

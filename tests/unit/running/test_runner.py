@@ -120,6 +120,7 @@ class Oddity(BaseException):
         (RecursionError(), ("unknown", "probe_error")),
         (TimeoutError(), ("failed", "timeout")),
         (ConnectionRefusedError(111, "refused"), ("failed", "connection_refused")),
+        (ExceptionGroup("tasks", [ConnectionRefusedError(111, "refused")]), ("failed", "connection_refused")),
         (ProbeFault(CommonReason.CREDENTIALS_REJECTED, "401"), ("unknown", "credentials_rejected")),
     ],
     ids=lambda value: type(value).__name__,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tocsin.board.codec import decode_state, encode_state
 from tocsin.model import Finding, MaintenanceWindow, Outcome, ProbeSpec, ProbeState, Run, Severity, Status
 from tocsin.running.causes import GRACE_SECONDS, in_question
 from tocsin.running.graph import Graph
@@ -101,7 +100,7 @@ class World:
         return name
 
     def restart(self, *, up_since: float) -> None:
-        states = {name: restored(stored(state)) for name, state in self.states.items()}
+        states = {name: decode_state(encode_state(state)) for name, state in self.states.items()}
         self.verdicts = Verdicts(up_since)
         self.verdicts.configure(self.graph, states.__getitem__)
 
@@ -147,22 +146,6 @@ def worth(state: ProbeState) -> Severity:
     if state.status is Status.FAILED:
         return state.findings[0].severity
     return Severity.PAGE if state.page_streak else Severity.TICKET
-
-
-def stored(state: ProbeState) -> str:
-    return json.dumps(dataclasses.asdict(state))
-
-
-def restored(text: str) -> ProbeState:
-    document = json.loads(text)
-    document["status"] = Status(document["status"])
-    document["last_status"] = document["last_status"] and Status(document["last_status"])
-    document["severity"] = document["severity"] and Severity(document["severity"])
-    document["findings"] = tuple(
-        Finding(f["reason"], Status(f["status"]), Severity(f["severity"]), f["component"], f["detail"])
-        for f in document["findings"]
-    )
-    return ProbeState(**document)
 
 
 def rose(before: ProbeState, after: ProbeState) -> bool:

@@ -1,0 +1,69 @@
+"""Control targets, asked for real on the loopback interface."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tocsin.running.clock import SystemClock
+from tocsin.running.controls import Controls
+from tocsin.sdk import HttpClient
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    """A server that answers each request with 404."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if await reader.readline():
+            writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def test_what_answers_is_reachable_and_what_refuses_is_not(port: int, closed_port: int) -> None:
+    http = HttpClient.open()
+    targets = [
+        f"tcp://127.0.0.1:{port}",
+        f"http://127.0.0.1:{port}/",
+        "dns://localhost",
+        f"tcp://127.0.0.1:{closed_port}",
+        f"http://127.0.0.1:{closed_port}/",
+    ]
+    controls = Controls.of(targets, http, SystemClock())
+    assert [target.url for target in await controls.unreachable()] == targets[3:]
+    await controls.close()
+    await http.close()
+
+
+async def test_closing_ends_a_look_that_is_under_way() -> None:
+    asked = asyncio.Event()
+
+    async def reach(target: object) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    http = HttpClient.open()
+    controls = Controls(Controls.of(["dns://x"], http, SystemClock())._targets, http, SystemClock(), reach=reach)
+    looking = asyncio.create_task(controls.unreachable())
+    await asked.wait()
+    await controls.close()
+    with pytest.raises(asyncio.CancelledError):
+        await looking
+    await http.close()
