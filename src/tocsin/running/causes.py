@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import inf
 
 from tocsin.model import ProbeSpec, ProbeState, Severity, Status
 from tocsin.running.graph import Graph
@@ -56,7 +57,7 @@ def judge(name: str, graph: Graph, states: Mapping[str, ProbeState], now: float,
     check = tuple(stale)
     bad = _bad(name, graph, states, level, now, up_since)
     if bad:
-        proven = any(_is_confirmed_bad(states[dependency]) for dependency in bad)
+        proven = inf in bad.values()
         held = replace(
             state,
             caused_by=_root(bad, graph, states),
@@ -163,8 +164,8 @@ def _bad_until(spec: ProbeSpec, state: ProbeState, level: Severity, now: float, 
     """Until when ``state`` explains a failure worth ``level``: for ever, until its next run is overdue, or not."""
     if _is_confirmed_bad(state):
         severity = state.severity if state.alerting else state.findings[0].severity if state.findings else None
-        explains = level is Severity.TICKET or severity is not Severity.TICKET
-        return float("inf") if explains else None
+        if level is Severity.TICKET or severity is not Severity.TICKET:
+            return inf
     if state.last_status is not Status.FAILED or state.last_run_at is None:
         return None
     overdue = max(state.last_run_at, up_since) + spec.every + spec.timeout + GRACE_SECONDS

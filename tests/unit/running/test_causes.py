@@ -309,6 +309,19 @@ def test_a_ticket_becomes_a_page_only_when_the_page_is_confirmed() -> None:
     assert story["a"].severity is Severity.PAGE
 
 
+def test_a_ticket_that_is_about_to_become_a_page_holds_the_pages_of_its_effects_back() -> None:
+    story = Story(spec("db"), spec("realm", "db"))
+    for at in (70, 75):
+        story.run(at, "db", "ticket")
+    story.run(100, "realm", "page")
+    story.run(100.5, "db", "page")
+    story.run(105, "realm", "page")
+    assert story["realm"].caused_by == "db"
+    story.run(105.5, "db", "page")
+    assert story["db"].severity is Severity.PAGE
+    assert story.alerting() == {"db"}
+
+
 def test_a_ticket_does_not_become_a_page_because_of_its_cause() -> None:
     story = Story(spec("db"), spec("realm", "db"))
     for at in (100, 105, 130):

@@ -108,10 +108,7 @@ class World:
         """Told independently of the code under test: bad, and worth as much as what ``name`` would start."""
         level = self.states[name].severity
         return [
-            dependency
-            for dependency in ancestors(name, self.specs)
-            if is_bad(self.states[dependency], self.now)
-            and (level is Severity.TICKET or worth(self.states[dependency]) is Severity.PAGE)
+            dependency for dependency in ancestors(name, self.specs) if is_bad(self.states[dependency], self.now, level)
         ]
 
     def not_looked_at(self, name: str) -> list[str]:
@@ -132,20 +129,18 @@ def ancestors(name: str, specs: dict[str, ProbeSpec]) -> set[str]:
     return direct | {far for near in direct for far in ancestors(near, specs)}
 
 
-def is_bad(state: ProbeState, now: float) -> bool:
-    if state.alerting or state.status is Status.FAILED:
-        return True
-    assert state.last_run_at is not None or state.last_status is None
-    return state.last_status is Status.FAILED and now < (state.last_run_at or 0.0) + EVERY + TIMEOUT + GRACE_SECONDS
-
-
-def worth(state: ProbeState) -> Severity:
+def is_bad(state: ProbeState, now: float, level: Severity | None) -> bool:
+    """Whether it explains a failure of this level: a page is explained by nothing less than a page."""
+    shown = []
     if state.alerting:
-        assert state.severity is not None
-        return state.severity
-    if state.status is Status.FAILED:
-        return state.findings[0].severity
-    return Severity.PAGE if state.page_streak else Severity.TICKET
+        shown.append(state.severity)
+    elif state.status is Status.FAILED:
+        shown.append(state.findings[0].severity)
+    if state.last_status is Status.FAILED:
+        assert state.last_run_at is not None
+        if now < state.last_run_at + EVERY + TIMEOUT + GRACE_SECONDS:
+            shown.append(Severity.PAGE if state.page_streak else Severity.TICKET)
+    return bool(shown) if level is Severity.TICKET else Severity.PAGE in shown
 
 
 def rose(before: ProbeState, after: ProbeState) -> bool:
@@ -218,6 +213,22 @@ def examine(specs: list[ProbeSpec], history: list[Step], restarts: set[int]) -> 
         assert not state.alerting
         assert (state.caused_by, state.waiting_since, state.severity) == (None, None, None)
         assert not in_question(state)
+
+    peel(world)
+
+
+def peel(world: World) -> None:
+    """All are bad; then they recover from the root causes up. Those alert that nothing bad explains, each in turn."""
+    failing = set(world.specs)
+    while failing:
+        for _ in range(12):
+            for number in reversed(range(len(world.specs))):
+                world.take(Step(number, "page" if f"p{number}" in failing else "ok", 5.0, 0.01))
+        roots = {name for name in failing if not ancestors(name, world.specs) & failing}
+        assert {name for name, state in world.states.items() if state.alerting} == roots
+        for name in failing - roots:
+            assert world.states[name].caused_by in roots
+        failing -= roots
 
 
 PLAIN = ("ok", "page", "page")
