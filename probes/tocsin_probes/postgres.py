@@ -133,18 +133,18 @@ class Postgres(Probe):
         ctx.measure(_CONNECTIONS_LIMIT, state["connections_limit"])
         if state["oldest"] is not None:
             ctx.measure(_TRANSACTION, state["oldest"])
-        lags = dict(_lags(state, replicas))
+        lags = _lags(state, replicas)
         for replica, lag in lags.items():
             if lag is not None:
                 ctx.measure(_LAG, lag, replica=replica)
-        findings = [*self._judge(state, lags), *self._archiving(ctx, state)]
+        findings = [*self._judge(state, lags, len(replicas)), *self._archiving(ctx, state)]
         role = "replica" if state["in_recovery"] else "primary"
         return Outcome.of(
             findings,
             f"{role}, {state['connections']} of {state['connections_limit']} connections",
         )
 
-    def _judge(self, state: Any, lags: Mapping[str, float | None]) -> Iterator[Finding]:
+    def _judge(self, state: Any, lags: Mapping[str, float | None], replicas: int) -> Iterator[Finding]:
         limits, reason = self.settings.limits, self.Reason
         if self.settings.expect_writable:
             if state["in_recovery"]:
@@ -154,7 +154,6 @@ class Postgres(Probe):
         used, limit = state["connections"], state["connections_limit"]
         if used * 100 > limit * limits.connections_percent:
             yield Finding.of(reason.SATURATED, f"{used} of {limit} connections, over {limits.connections_percent:g} %")
-        replicas = len(lags) - state["in_recovery"]
         if replicas < limits.replicas:
             yield Finding.of(reason.REPLICA_MISSING, f"{replicas} replicas, there must be {limits.replicas}")
         if limits.lag is not None:
@@ -205,15 +204,17 @@ def archived_up_to(segment: str | None, size: int) -> int | None:
     return (int(match[1], 16) << 32) + (int(match[2], 16) + 1) * size if match else None
 
 
-def _lags(state: Any, replicas: list[Any]) -> Iterator[tuple[str, float | None]]:
+def _lags(state: Any, replicas: list[Any]) -> dict[str, float | None]:
     """Seconds behind, by replica; None where the role may not see it. The server itself is ``this`` when a replica.
 
     A replica that has replayed all it received, and still receives, is 0 behind however long ago that was (an idle
-    primary sends nothing).
+    primary sends nothing). Of replicas that share a name the worst counts.
     """
+    lags: dict[str, float | None] = {}
     if state["in_recovery"]:
         caught_up = state["receiving"] and state["replayed_all"]
-        yield "this", 0.0 if caught_up else (state["replay_age"] or 0.0)
+        lags["this"] = 0.0 if caught_up else (state["replay_age"] or 0.0)
     for replica in replicas:
-        hidden = replica["state"] is None
-        yield replica["name"] or "unnamed", None if hidden else (replica["lag"] or 0.0)
+        name, lag = replica["name"] or "unnamed", replica["lag"] or 0.0
+        lags[name] = None if replica["state"] is None else max(lag, lags.get(name) or 0.0)
+    return lags

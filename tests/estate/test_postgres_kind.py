@@ -15,7 +15,8 @@ from estate.servers.postgresql import PostgreSQL
 from tests.probing import Probed, RealClock, probe_once
 from tocsin_probes.postgres import Postgres
 
-pytestmark = pytest.mark.estate
+# Servers of their own are started here; the fixture is asked for because it installs them.
+pytestmark = [pytest.mark.estate, pytest.mark.usefixtures("postgresql")]
 
 
 class Replica(PostgreSQL):

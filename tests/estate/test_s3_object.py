@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,34 +20,30 @@ PDF = b"%PDF-1.7\n" + b"x" * 3000 + b"\nstartxref\n0\n%%EOF\n"
 QUERY = "SELECT object_key, sha256 FROM certificates ORDER BY created_at DESC"
 
 
-@pytest.fixture(scope="module")
-def minio() -> Iterator[MinIO]:
-    with MinIO() as started:
-        started.create_bucket("certificates")
-        yield started
+class Rows:
+    """The platform's table of certificates."""
 
+    def __init__(self, server: PostgreSQL, database: str) -> None:
+        self.dsn = server.dsn(database)
+        self.target = f"postgresql://127.0.0.1:{server.port}"
+        self._server, self._database = server, database
+        self.execute("CREATE TABLE certificates (object_key text, sha256 text, created_at timestamptz DEFAULT now())")
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgreSQL]:
-    with PostgreSQL() as started:
-        started.execute(
-            "CREATE TABLE certificates (object_key text, sha256 text, created_at timestamptz DEFAULT now())"
-        )
-        yield started
+    def execute(self, sql: str) -> None:
+        self._server.execute(sql, database=self._database)
 
 
 @pytest.fixture
-def rows(server: PostgreSQL) -> Iterator[PostgreSQL]:
-    yield server
-    server.execute("TRUNCATE certificates")
+def rows(postgresql: PostgreSQL, database: str) -> Rows:
+    return Rows(postgresql, database)
 
 
-async def fetch(minio: MinIO, credentials: Credentials | None = None, **own: Any) -> Probed:
+async def fetch(minio: MinIO, bucket: str, credentials: Credentials | None = None, **own: Any) -> Probed:
     keys = credentials or minio.root
     permits = own.pop("permits", None)
     usual = {
         "endpoint_url": minio.url,
-        "bucket": "certificates",
+        "bucket": bucket,
         "access_key_id": keys.access_key,
         "secret_access_key": keys.secret_key,
         "session_token": keys.session_token or "",
@@ -56,22 +51,22 @@ async def fetch(minio: MinIO, credentials: Credentials | None = None, **own: Any
     return await probe_once(S3Object(S3Object.Settings.model_validate(usual | own)), permits=permits)
 
 
-async def test_objects_that_the_newest_rows_name_are_what_they_claim(minio: MinIO, rows: PostgreSQL) -> None:
+async def test_objects_that_the_newest_rows_name_are_what_they_claim(minio: MinIO, bucket: str, rows: Rows) -> None:
     permits = FreePermits()
-    minio.put("certificates", "a/1 é+.pdf", PDF)
+    minio.put(bucket, "a/1 é+.pdf", PDF)
     digest = hashlib.sha256(PDF).hexdigest()
     rows.execute(
         f"INSERT INTO certificates VALUES ('a/1 é+.pdf', '{digest}', now()), ('absent', '', now() - interval '1 day')"
     )
-    own = {"dsn": rows.dsn(), "query": QUERY, "key_column": "object_key", "checksum_column": "sha256", "type": "pdf"}
-    seen = await fetch(minio, permits=permits, **own)
+    own = {"dsn": rows.dsn, "query": QUERY, "key_column": "object_key", "checksum_column": "sha256", "type": "pdf"}
+    seen = await fetch(minio, bucket, permits=permits, **own)
     assert seen.verdict == ("ok", None), seen.detail
     assert seen.measured("tocsin_objects_sampled") == 1
-    assert permits.asked == [f"postgresql://127.0.0.1:{rows.port}", minio.url]
-    assert (await fetch(minio, samples=2, **own)).verdict == ("failed", "object_missing")
+    assert permits.asked == [rows.target, minio.url]
+    assert (await fetch(minio, bucket, samples=2, **own)).verdict == ("failed", "object_missing")
 
 
-async def test_each_way_in_which_an_object_is_not_what_it_claims_is_told_apart(minio: MinIO) -> None:
+async def test_each_way_in_which_an_object_is_not_what_it_claims_is_told_apart(minio: MinIO, bucket: str) -> None:
     sha = hashlib.sha256(PDF)
     for body, own, reason in (
         (PDF, {"type": "pdf", "checksum": sha.hexdigest().upper()}, None),
@@ -87,20 +82,23 @@ async def test_each_way_in_which_an_object_is_not_what_it_claims_is_told_apart(m
         (b"[" * 100_000, {"type": "json"}, "not_json"),
         (b"x" * 2000, {"max_bytes": "1KiB"}, "too_large"),
     ):
-        minio.put("certificates", "sample", body)
-        seen = await fetch(minio, key="sample", **own)
+        minio.put(bucket, "sample", body)
+        seen = await fetch(minio, bucket, key="sample", **own)
         assert seen.outcome.reason == reason, (body[:20], own, seen.detail)
 
 
-async def test_what_is_missing_or_denied_is_told_apart(minio: MinIO, rows: PostgreSQL) -> None:
-    assert (await fetch(minio, key="absent")).verdict == ("failed", "object_missing")
-    assert (await fetch(minio, key="a", bucket="elsewhere")).verdict == ("failed", "bucket_missing")
-    assert (await fetch(minio, Credentials("stranger", "x"), key="a")).verdict == ("unknown", "credentials_rejected")
-    denied = await fetch(minio, minio.credentials("certificates", "write"), key="a")
+async def test_what_is_missing_or_denied_is_told_apart(minio: MinIO, bucket: str, rows: Rows) -> None:
+    assert (await fetch(minio, bucket, key="absent")).verdict == ("failed", "object_missing")
+    assert (await fetch(minio, "elsewhere", key="a")).verdict == ("failed", "bucket_missing")
+    assert (await fetch(minio, bucket, Credentials("stranger", "x"), key="a")).verdict == (
+        "unknown",
+        "credentials_rejected",
+    )
+    denied = await fetch(minio, bucket, minio.credentials(bucket, "write"), key="a")
     assert denied.verdict == ("failed", "forbidden")
-    own = {"dsn": rows.dsn(), "query": QUERY, "key_column": "object_key"}
-    assert (await fetch(minio, **own)).verdict == ("unknown", "nothing_to_sample")
-    assert (await fetch(minio, **own, empty_ok=True)).verdict == ("ok", None)
-    assert (await fetch(minio, **own | {"key_column": "path"})).verdict == ("unknown", "query_error")
+    own = {"dsn": rows.dsn, "query": QUERY, "key_column": "object_key"}
+    assert (await fetch(minio, bucket, **own)).verdict == ("unknown", "nothing_to_sample")
+    assert (await fetch(minio, bucket, **own, empty_ok=True)).verdict == ("ok", None)
+    assert (await fetch(minio, bucket, **own | {"key_column": "path"})).verdict == ("unknown", "query_error")
     rows.execute("INSERT INTO certificates VALUES (NULL, NULL)")
-    assert (await fetch(minio, **own)).verdict == ("failed", "object_missing")
+    assert (await fetch(minio, bucket, **own)).verdict == ("failed", "object_missing")

@@ -31,17 +31,11 @@ SCHEMA = """
 """
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgreSQL]:
-    with PostgreSQL() as started:
-        yield started
-
-
 class Tables:
     """One empty database with the tables of a platform."""
 
     def __init__(self, server: PostgreSQL, name: str) -> None:
-        self.dsn = server.create_database(name)
+        self.dsn = server.dsn(name)
         self.reader = server.dsn(name, "reader", "reader")
         self._server, self._name = server, name
 
@@ -59,12 +53,11 @@ class Tables:
 
 
 @pytest.fixture
-def tables(server: PostgreSQL) -> Iterator[Tables]:
-    made = Tables(server, "platform")
+def tables(postgresql: PostgreSQL, database: str) -> Iterator[Tables]:
+    made = Tables(postgresql, database)
     made.execute(SCHEMA)
     yield made
-    server.drop_database("platform")
-    server.execute("DROP ROLE reader")
+    made.execute("DROP OWNED BY reader; DROP ROLE reader")
 
 
 def reasons(outcome: Outcome) -> set[tuple[str, str]]:

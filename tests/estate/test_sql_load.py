@@ -18,7 +18,8 @@ from tocsin_probes.sql_rows import SqlRows
 QUEUES = ["proofs.validated", "certificates.to_anchor", "notifications.to_send", "billing.exports", "proofs.retry"]
 MOST_MILLISECONDS = 200.0
 
-pytestmark = pytest.mark.estate
+# Servers of their own are started here; the fixture is asked for because it installs them.
+pytestmark = [pytest.mark.estate, pytest.mark.usefixtures("postgresql")]
 
 
 def filled(jobs: int, certificates: int) -> Iterator[PostgreSQL]:

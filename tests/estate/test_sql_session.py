@@ -16,7 +16,8 @@ from tests.probing import FreePermits, Probed, probe_once
 from tocsin.sdk import Outcome, Probe, ProbeContext, ProbeSettings, ReasonEnum, Secret
 from tocsin.sdk.postgres import read_only, targets_of
 
-pytestmark = pytest.mark.estate
+# Servers of their own are started here; the fixture is asked for because it installs them.
+pytestmark = [pytest.mark.estate, pytest.mark.usefixtures("postgresql")]
 
 
 class Ask(Probe):

@@ -15,33 +15,43 @@ from tocsin_probes.heartbeat import Heartbeat
 pytestmark = pytest.mark.estate
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgreSQL]:
-    with PostgreSQL() as started:
-        started.execute("""
-            CREATE TABLE beats (at timestamptz, local timestamp);
-            CREATE TABLE verification_log (created_at timestamp, result text, ip inet, certificate text);
-            CREATE INDEX ON verification_log (created_at);
-            CREATE ROLE stranger LOGIN PASSWORD 'stranger'""")
-        yield started
+SCHEMA = """
+    CREATE TABLE beats (at timestamptz, local timestamp);
+    CREATE TABLE verification_log (created_at timestamp, result text, ip inet, certificate text);
+    CREATE INDEX ON verification_log (created_at);
+"""
+
+
+class Tables:
+    """What a platform writes down."""
+
+    def __init__(self, server: PostgreSQL, database: str) -> None:
+        self.dsn = server.dsn(database)
+        self.stranger = server.dsn(database, "stranger", "stranger")
+        self._server, self._database = server, database
+        self.execute(SCHEMA)
+
+    def execute(self, sql: str) -> None:
+        self._server.execute(sql, database=self._database)
 
 
 @pytest.fixture
-def tables(server: PostgreSQL) -> Iterator[PostgreSQL]:
-    yield server
-    server.execute("TRUNCATE beats, verification_log")
+def tables(postgresql: PostgreSQL, database: str) -> Iterator[Tables]:
+    postgresql.create_role("stranger", "stranger")
+    yield Tables(postgresql, database)
+    postgresql.execute("DROP ROLE stranger")
 
 
 def reasons(seen: Probed) -> set[tuple[str, str]]:
     return {(finding.reason, finding.component) for finding in seen.outcome.findings}
 
 
-async def beat(server: PostgreSQL, query: str = "SELECT at FROM beats", **own: Any) -> Probed:
-    usual = {"dsn": server.dsn(), "query": query, "max_age": "10m"}
+async def beat(server: Tables, query: str = "SELECT at FROM beats", **own: Any) -> Probed:
+    usual = {"dsn": server.dsn, "query": query, "max_age": "10m"}
     return await probe_once(Heartbeat(Heartbeat.Settings.model_validate(usual | own)))
 
 
-async def test_the_newest_sign_of_life_counts(tables: PostgreSQL) -> None:
+async def test_the_newest_sign_of_life_counts(tables: Tables) -> None:
     assert (await beat(tables)).verdict == ("failed", "never_seen")
     tables.execute("INSERT INTO beats VALUES (now() - interval '1 hour', (now() AT TIME ZONE 'Europe/Paris'))")
     late = await beat(tables)
@@ -52,24 +62,23 @@ async def test_the_newest_sign_of_life_counts(tables: PostgreSQL) -> None:
     assert (await beat(tables)).verdict == ("ok", None)
 
 
-async def test_a_sign_of_life_in_a_wrong_zone_is_unknown_rather_than_well(tables: PostgreSQL) -> None:
+async def test_a_sign_of_life_in_a_wrong_zone_is_unknown_rather_than_well(tables: Tables) -> None:
     tables.execute("INSERT INTO beats VALUES (NULL, now() AT TIME ZONE 'Europe/Paris')")
     query = "SELECT local FROM beats"
     assert (await beat(tables, query)).verdict == ("unknown", "in_future")
     assert (await beat(tables, query, time_zone="Europe/Paris")).verdict == ("ok", None)
 
 
-async def test_a_heartbeat_query_that_cannot_run_is_unknown(tables: PostgreSQL) -> None:
+async def test_a_heartbeat_query_that_cannot_run_is_unknown(tables: Tables) -> None:
     assert (await beat(tables, "SELECT at FROM absent")).verdict == ("unknown", "query_error")
-    stranger = tables.dsn(user="stranger", password="stranger")
-    assert (await beat(tables, dsn=stranger)).verdict == ("unknown", "credentials_rejected")
+    assert (await beat(tables, dsn=tables.stranger)).verdict == ("unknown", "credentials_rejected")
 
 
 async def rate(
-    server: PostgreSQL, memory: dict[str, Any] | None = None, clock: RealClock | None = None, **own: Any
+    server: Tables, memory: dict[str, Any] | None = None, clock: RealClock | None = None, **own: Any
 ) -> Probed:
     usual = {
-        "dsn": server.dsn(),
+        "dsn": server.dsn,
         "query": "SELECT * FROM verification_log",
         "events": "RATE_LIMITED, UNKNOWN_CERTIFICATE",
         "source_column": "ip",
@@ -79,13 +88,13 @@ async def rate(
     return await probe_once(EventRate(EventRate.Settings.model_validate(usual | own)), memory=memory, clock=clock)
 
 
-def log(server: PostgreSQL, count: int, result: str, ip: str = "'10.0.0.1'", certificate: str = "'c'") -> None:
+def log(server: Tables, count: int, result: str, ip: str = "'10.0.0.1'", certificate: str = "'c'") -> None:
     server.execute(f"""INSERT INTO verification_log
         SELECT (now() AT TIME ZONE 'UTC') - interval '1 minute', '{result}', {ip}::inet, {certificate}
         FROM generate_series(1, {count}) AS n""")
 
 
-async def test_events_are_counted_in_the_window_by_what_they_are(tables: PostgreSQL) -> None:
+async def test_events_are_counted_in_the_window_by_what_they_are(tables: Tables) -> None:
     log(tables, 90, "OK")
     log(tables, 10, "RATE_LIMITED")
     tables.execute("INSERT INTO verification_log SELECT now() AT TIME ZONE 'UTC' - interval '1h', 'RATE_LIMITED'")
@@ -98,11 +107,11 @@ async def test_events_are_counted_in_the_window_by_what_they_are(tables: Postgre
     assert seen.attachments == ()
 
 
-async def test_a_quiet_log_is_well(tables: PostgreSQL) -> None:
+async def test_a_quiet_log_is_well(tables: Tables) -> None:
     assert (await rate(tables, limits={"per_minute": 0, "share": 0.1})).verdict == ("ok", None)
 
 
-async def test_each_pattern_of_abuse_is_told_apart(tables: PostgreSQL) -> None:
+async def test_each_pattern_of_abuse_is_told_apart(tables: Tables) -> None:
     log(tables, 100, "OK", "'10.0.9.9'")
     log(tables, 60, "UNKNOWN_CERTIFICATE", "'10.0.0.1'", "'c' || n")
     assert reasons(await rate(tables, limits={"per_minute": 10})) == {("rate_high", "limit")}
@@ -120,7 +129,7 @@ async def test_each_pattern_of_abuse_is_told_apart(tables: PostgreSQL) -> None:
     assert spread.measured("tocsin_event_sources") == 60
 
 
-async def test_a_rate_is_held_against_the_same_hour_of_earlier_weeks(tables: PostgreSQL) -> None:
+async def test_a_rate_is_held_against_the_same_hour_of_earlier_weeks(tables: Tables) -> None:
     memory: dict[str, Any] = {}
     clock = RealClock()
     own = {"limits": {"times_usual": 3, "min_events": 5}}
@@ -139,6 +148,6 @@ async def test_a_rate_is_held_against_the_same_hour_of_earlier_weeks(tables: Pos
     assert high.detail == "7.0 a minute, usual at this hour are 2.0"
 
 
-async def test_an_event_query_that_cannot_run_is_unknown(tables: PostgreSQL) -> None:
+async def test_an_event_query_that_cannot_run_is_unknown(tables: Tables) -> None:
     for own in ({"event_column": "outcome"}, {"query": "SELECT 1 FROM absent"}, {"time_column": "result"}):
         assert (await rate(tables, **own)).verdict == ("unknown", "query_error"), own
