@@ -63,8 +63,9 @@ def classify(
 ) -> list[Break]:
     """All breaks of a walk, in order.
 
-    ``index``: the places, in order, of all rows that carry one of the `wanted` MACs. ``trusted``: the ordinal of a row
-    known from outside to be genuine; of two branches the one that holds it is the chain. ``pruned``: a missing head is legitimate.
+    ``index``: the places, in order, of all rows that carry one of the `wanted` MACs. ``trusted``: the ordinal of a
+    row known from outside to be genuine; of two branches the one that holds it is the chain. ``pruned``: a missing
+    head is legitimate.
     """
     if not summary.fragments:
         return []

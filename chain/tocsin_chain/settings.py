@@ -15,9 +15,7 @@ from tocsin.sdk import ByteCount, ProbeSettings, Seconds, Secret
 from tocsin.sdk.postgres import targets_of
 from tocsin.sdk.s3 import S3Settings
 from tocsin_chain import forms
-from tocsin_chain.macs import ChainKey, KeyRing, MacKey
-
-MacEncoding = Literal["raw", "hex", "base64"]
+from tocsin_chain.reading import KeyMaterial, MacEncoding, Reading
 
 
 class _Part(BaseModel):
@@ -91,7 +89,7 @@ class KeySettings(_Part):
     valid_from: datetime | None = Field(default=None, alias="from")
     valid_to: datetime | None = Field(default=None, alias="to")
 
-    def key(self) -> ChainKey:
+    def material(self) -> KeyMaterial:
         """Raises `OSError` when a file cannot be read, `ValueError` when the secret is not of its encoding."""
         text = self.secret.reveal().strip()
         decoders = {"utf8": str.encode, "hex": bytes.fromhex, "base64": _base64}
@@ -101,7 +99,7 @@ class KeySettings(_Part):
             raise ValueError(f"the key {self.id or '(without id)'} is not {self.encoding}") from error
         start = self.valid_from.timestamp() if self.valid_from else None
         end = self.valid_to.timestamp() if self.valid_to else None
-        return ChainKey(self.id, MacKey(secret), start, end)
+        return KeyMaterial(self.id, secret, start, end)
 
 
 class RetentionSettings(_Part):
@@ -234,11 +232,19 @@ class HashChainSettings(ProbeSettings):
     def form(self) -> forms.Form | None:
         return self.payload.form(self.previous_column) if self.mode == "hmac" and self.payload else None
 
-    def ring(self) -> KeyRing | None:
-        """All keys, read anew; None in mode linkage. Raises `OSError` and `ValueError`."""
-        if self.mode == "linkage":
-            return None
-        return KeyRing(tuple(key.key() for key in self.keys), by_id=bool(self.key_id_column))
+    def reading(self, application: str, *, replica: bool = False) -> Reading:
+        """What reading takes, with all secrets read anew. Raises `OSError` and `ValueError`."""
+        dsn = self.replica_dsn if replica and self.replica_dsn is not None else self.dsn
+        return Reading(
+            dsn=dsn.reveal(),
+            application=application,
+            snapshot=self.snapshot,
+            mac_encoding=self.mac_encoding,
+            form=self.form(),
+            genesis=self.genesis_bytes(),
+            keys=tuple(key.material() for key in self.keys) if self.mode == "hmac" else None,
+            keys_by_id=bool(self.key_id_column),
+        )
 
     def genesis_bytes(self) -> bytes | None:
         """The configured genesis value; None when the usual ones count."""
