@@ -71,7 +71,7 @@ def _render(template: str, **values: object) -> bytes:
 def status_page(site: Site, *, refresh: bool) -> bytes:
     """The board."""
     entries, now = site.entries(), site.now()
-    shown = views.overview(entries, site.history.recent, now)
+    shown = views.overview(entries, site.history.recent, now, alive=site.health().alive)
     return _render(
         "status.html",
         frame=_frame(site),
@@ -154,7 +154,7 @@ def _frame(site: Site) -> Frame:
     if facts.config_error is not None:
         notices.insert(0, f"The last reload was refused and the configuration before it runs on: {facts.config_error}")
     if not health.alive:
-        notices.insert(0, f"The scheduler stands still; what you see is old. {health.detail}")
+        notices.insert(0, f"The scheduler stands still and what you see is old: {health.detail}")
     return Frame(facts, health, heartbeat.ago if heartbeat else "none yet", shown.iso, tuple(notices))
 
 

@@ -100,8 +100,10 @@ class Overview:
     groups: tuple[Group, ...]
 
 
-def overview(entries: Mapping[str, Entry], recent: Callable[[str], Iterable[RunRecord]], now: float) -> Overview:
-    """The status page for this snapshot."""
+def overview(
+    entries: Mapping[str, Entry], recent: Callable[[str], Iterable[RunRecord]], now: float, *, alive: bool = True
+) -> Overview:
+    """The status page for this snapshot. ``alive``: whether the scheduler lives; if not, all of this is old."""
     by_incident: dict[tuple[str, str], list[Row]] = {}
     for name, entry in entries.items():
         key = (entry.spec.system, entry.spec.incident)
@@ -110,22 +112,27 @@ def overview(entries: Mapping[str, Entry], recent: Callable[[str], Iterable[RunR
         (_group(system, incident, rows) for (system, incident), rows in by_incident.items()),
         key=lambda group: (group.light.rank, group.system, group.incident),
     )
-    lights = [entry_light(entry) for entry in entries.values()]
-    worst = min(lights, key=lambda light: light.rank, default=Light.NEVER)
-    counts = {light: lights.count(light) for light in Light}
-    headline, rest = verdict(counts)
+    rows = [line for group in groups for line in group.rows]
+    counts = {light: sum(line.light is light for line in rows) for light in Light}
+    overdue = sum(line.overdue for line in rows)
+    worst = min((line.light for line in rows), key=lambda light: light.rank, default=Light.NEVER)
+    headline, rest = verdict(counts, overdue)
+    if not alive:
+        headline, rest = "Nothing is known now", f"Last known: {headline}{f', {rest}' if rest else ''}"
+    if not alive or overdue:
+        worst = min(worst, Light.UNKNOWN, key=lambda light: light.rank)
     return Overview(headline, rest, worst, tuple(groups))
 
 
-def verdict(counts: Mapping[Light, int]) -> tuple[str, str]:
+def verdict(counts: Mapping[Light, int], overdue: int = 0) -> tuple[str, str]:
     """A headline in plain words, what asks for somebody or else the worst, and the rest in a second line.
 
-    It never says that all is well while something is not known to be.
+    It never says that all is well while something is not known to be: ``overdue`` probes are not.
     """
     total = sum(counts.values())
     if total == 0:
         return "No probe is configured", ""
-    if counts[Light.OK] == total:
+    if counts[Light.OK] == total and not overdue:
         return f"All {total} probes are ok" if total > 1 else "The one probe is ok", ""
     said = {
         Light.PAGE: ("{} page", "{} pages"),
@@ -136,8 +143,10 @@ def verdict(counts: Mapping[Light, int]) -> tuple[str, str]:
         Light.OK: ("{} ok",) * 2,
     }
     parts = [said[light][count != 1].format(count) for light in Light if (count := counts[light])]
-    loud = max(1, sum(counts[light] > 0 for light in (Light.PAGE, Light.TICKET)))
-    return ", ".join(parts[:loud]), ", ".join(parts[loud:])
+    loud = sum(counts[light] > 0 for light in (Light.PAGE, Light.TICKET))
+    if overdue:
+        parts.insert(loud, f"{overdue} overdue")
+    return ", ".join(parts[: max(1, loud)]), ", ".join(parts[max(1, loud) :])
 
 
 def entry_light(entry: Entry) -> Light:

@@ -89,6 +89,20 @@ def test_the_verdict_is_never_better_than_what_is_known(counts: dict[Light, int]
     assert verdict({light: counts.get(light, 0) for light in Light}) == (headline, rest)
 
 
+def test_an_ok_board_of_a_scheduler_that_stands_still_is_not_ok() -> None:
+    entries = {"wipe-realm-master": gallery.entries()["wipe-realm-master"]}
+    page = overview(entries, lambda _: (), gallery.NOW, alive=False)
+    assert (page.headline, page.rest) == ("Nothing is known now", "Last known: The one probe is ok")
+    assert page.light is Light.UNKNOWN
+
+
+def test_a_board_with_overdue_probes_is_not_ok() -> None:
+    entries = {"wipe-realm-master": gallery.entries()["wipe-realm-master"]}
+    page = overview(entries, lambda _: (), gallery.NOW + 3600)
+    assert (page.headline, page.rest, page.light) == ("1 overdue", "1 ok", Light.UNKNOWN)
+    assert verdict({**dict.fromkeys(Light, 0), Light.PAGE: 1, Light.OK: 4}, overdue=2) == ("1 page", "2 overdue, 4 ok")
+
+
 def test_the_strip_draws_the_newest_run_at_the_right_and_unknown_half_as_high() -> None:
     records = gallery.History(gallery.entries()).recent("wipe-bucket-drop")
     picture = strip(records)
