@@ -67,11 +67,17 @@ class Estate:
         )
 
     async def start(self, progress: Progress = lambda line: None) -> None:
-        """Start all servers and the platform's life. ``progress`` is told what has been started."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._start_database(progress))
-            group.create_task(self._start_keycloak(progress))
-            group.create_task(self._start_storage(progress))
+        """Start all servers and the platform's life. ``progress`` is told what has been started.
+
+        Raises what the first server that does not start raises.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._start_database(progress))
+                group.create_task(self._start_keycloak(progress))
+                group.create_task(self._start_storage(progress))
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
         await self.wipe.start()
         await self.life.pulse()
         self._life_task = asyncio.create_task(self.life.run(), name="life of the platform")

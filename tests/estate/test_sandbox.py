@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -66,12 +67,11 @@ class Sandbox:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A temporary folder that PostgreSQL's account may pass through; pytest's own are the owner's only."""
-    for path in (tmp_path, *tmp_path.parents):
-        if path.stat().st_uid == os.geteuid() and path.stat().st_mode & 0o077 == 0:
-            path.chmod(0o711)
-    return tmp_path
+def folder() -> Iterator[Path]:
+    """A temporary folder that PostgreSQL's account may pass through; those under ``tmp_path`` are the owner's only."""
+    with tempfile.TemporaryDirectory(prefix="tocsin-test-") as name:
+        Path(name).chmod(0o711)
+        yield Path(name)
 
 
 @pytest.fixture
