@@ -70,6 +70,7 @@ class EventRate(Probe):
 
     class Settings(ProbeSettings):
         dsn: Secret
+        """A role that may read what the probe asks for, and needs no more: the session is read-only."""
         query: Select
         """One SELECT that returns one row an event, of any age; the window is applied to it from outside."""
         time_column: Name = "created_at"
@@ -80,8 +81,11 @@ class EventRate(Probe):
         events: Words
         """The values of ``event_column`` that are watched."""
         source_column: Name = ""
+        """Who caused an event, such as an address. Empty: sources are not judged."""
         identifier_column: Name = ""
+        """What was asked for. Empty: scans are not judged."""
         window: Seconds = 300.0
+        """How far back events are counted."""
         limits: EventLimits = EventLimits()
 
         def targets(self) -> tuple[str, ...]:

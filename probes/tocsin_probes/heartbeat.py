@@ -56,6 +56,7 @@ class Heartbeat(Probe):
 
     class Settings(ProbeSettings):
         max_age: Seconds
+        """Of the newest sign of life."""
         dsn: Secret | None = None
         query: Select | None = None
         """One SELECT; the newest value of its first column is the sign of life."""

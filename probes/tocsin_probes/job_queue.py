@@ -96,7 +96,9 @@ class JobQueue(Probe):
 
     class Settings(ProbeSettings):
         dsn: Secret
+        """A role that may read what the probe asks for, and needs no more: the session is read-only."""
         table: Name = "jobs"
+        """The platform's table of jobs, one row a job; a schema may be part of the name."""
         queue_column: Name = "queue"
         status_column: Name = "status"
         time_column: Name = "created_at"
@@ -110,6 +112,7 @@ class JobQueue(Probe):
         must_exist: bool = False
         """Whether each of ``queues`` must have had a job at least once."""
         dead_letters: DeadLetters | None = None
+        """``table`` (or ``query``), ``queue_column``, ``time_column``. Unset: dead letters are not watched here."""
         limits: QueueLimits = QueueLimits()
         queue_limits: Mapping[str, QueueLimits] = {}
         """Limits of single queues; what is not set there is taken from ``limits``."""

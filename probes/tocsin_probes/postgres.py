@@ -87,6 +87,7 @@ class Postgres(Probe):
 
     class Settings(ProbeSettings):
         dsn: Secret
+        """Any role that may connect; with pg_monitor it also sees others' transactions and how far replicas are."""
         limits: PostgresLimits = PostgresLimits()
         expect_writable: bool = True
         """Whether this must be a primary that takes writes; false for a replica."""

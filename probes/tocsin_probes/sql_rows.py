@@ -55,6 +55,7 @@ class SqlRows(Probe):
 
     class Settings(ProbeSettings):
         dsn: Secret
+        """A role that may read what the probe asks for, and needs no more: the session is read-only."""
         query: Select
         """One SELECT. It becomes a subquery, so a LIMIT of its own also limits what is counted."""
         time_column: Name = ""
