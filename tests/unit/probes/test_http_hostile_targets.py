@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -190,6 +193,33 @@ async def test_a_self_signed_certificate_is_a_tls_error(authority: Authority) ->
         probed = await ask(port, "https", tls={"ca_file": str(alone.ca_file)})
     assert probed.verdict == ("failed", "tls_error")
     assert "self-signed certificate" in probed.detail
+
+
+@on_both_loops
+async def test_a_server_that_wants_another_certificate_refuses_our_own(authority: Authority) -> None:
+    certified = authority.issue("strict")
+    context = certified.server_context()
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(certified.ca_file)
+    stranger = authority.issue("stranger", self_signed=True)
+    # Before TLS 1.3 the refusal comes within the handshake. asyncio's own server would not send the alert.
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+
+    def refuse(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection, suppress(ssl.SSLError):
+            context.wrap_socket(connection, server_side=True).close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        refusing = asyncio.create_task(asyncio.to_thread(refuse, listening))
+        tls = {
+            "ca_file": str(certified.ca_file),
+            "client_cert_file": str(stranger.certificate_file),
+            "client_key_file": str(stranger.key_file),
+        }
+        probed = await ask(listening.getsockname()[1], "https", tls=tls)
+        await refusing
+    assert probed.verdict == ("unknown", "credentials_rejected"), probed.detail
 
 
 @on_both_loops

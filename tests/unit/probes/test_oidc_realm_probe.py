@@ -13,7 +13,9 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from tests.probing import Probed, RealClock, probe_once
 from tests.unit.probes.lying_servers import Handler, answering, by_path, reset_in_mid_body, serving
-from tocsin_probes.oidc_realm import OidcRealm, SeenKey, answer_age, may_be_missed, remember
+from tocsin_probes.oidc_realm import OidcRealm
+from tocsin_probes.oidc_realm.key_history import SeenKey, may_be_missed, remember
+from tocsin_probes.oidc_realm.kind import answer_age
 
 RSA = RSAKey.generate_key(2048, {"kid": "rsa", "use": "sig", "alg": "RS256"}).as_dict(private=False)
 EC = ECKey.generate_key("P-256", {"kid": "ec"}).as_dict(private=False)

@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Self
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 
 from tocsin.model import CommonReason, Finding, Outcome, ReasonEnum, Secret, Severity, Status
 from tocsin.sdk import HttpResponse, Probe, ProbeContext, ProbeFault, ProbeSettings, Seconds, TlsSettings
@@ -31,21 +31,9 @@ from tocsin.sdk.oidc import (
     read_object,
 )
 from tocsin.sdk.quantities import format_duration
+from tocsin_probes.oidc_token.admin import Admin, why_refused
 
 MAX_BACK_OFF = 86400.0
-
-
-class Admin(BaseModel):
-    """Keycloak's admin API, to tell a locked test user from a wrong password."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, arbitrary_types_allowed=True)
-
-    url: HttpUrl
-    """The realm below the admin API: ``https://HOST/admin/realms/REALM``."""
-    client_id: str
-    client_secret: Secret
-    token_url: OptionalUrl = None
-    """Where the admin client gets its token; by default where the probe gets its own."""
 
 
 class OidcToken(Probe):
@@ -183,41 +171,16 @@ class OidcToken(Probe):
             return status_finding(answer.status, said, Status.FAILED)
         locked = False
         if self.settings.admin is not None and error == "invalid_grant":
-            locked, told = await self._ask_admin(ctx, self.settings.admin, metadata)
+            token_url = self.settings.admin.token_url or self._endpoint(metadata, "token_endpoint")
+            locked, told = await why_refused(
+                ctx, self.settings.admin, token_url, self.settings.username, self.settings.tls
+            )
             said = f"{said}; {told}"
         before = ctx.memory.get("refused")
         wait = min(2 * before["wait"], MAX_BACK_OFF) if before else self.settings.back_off
         ctx.memory["refused"] = {"until": ctx.now() + wait, "wait": wait, "locked": locked, "said": said}
         self._refused = tuple(self._grant().values())
         return self._resting(ctx) or Finding.of(CommonReason.CREDENTIALS_REJECTED, said)
-
-    async def _ask_admin(self, ctx: ProbeContext, admin: Admin, metadata: Mapping[str, Any]) -> tuple[bool, str]:
-        """Whether the test user is locked or disabled, and in which words; also when the admin API would not tell."""
-        url = admin.url.rstrip("/")
-        try:
-            form = {
-                "grant_type": "client_credentials",
-                "client_id": admin.client_id,
-                "client_secret": admin.client_secret.reveal(),
-            }
-            token = await self._post(ctx, admin.token_url or self._endpoint(metadata, "token_endpoint"), form)
-            bearer = {"Authorization": f"Bearer {read_object(token.expect(200)).get('access_token')}"}
-
-            async def get(path: str) -> Any:
-                answer = await ctx.http.fetch("GET", f"{url}/{path}", headers=bearer, tls=self.settings.tls)
-                return answer.expect(200).json()
-
-            users = await get(f"users?exact=true&username={quote(self.settings.username, safe='')}")
-            if not users:
-                return False, "there is no such user"
-            if not users[0]["enabled"]:
-                return True, "the user is disabled"
-            attack = await get(f"attack-detection/brute-force/users/{quote(users[0]['id'], safe='')}")
-            if attack["disabled"]:
-                return True, f"the user is locked after {int(attack['numFailures'])} failed logins"
-        except (OSError, ProbeFault, LookupError, TypeError, ValueError) as error:
-            return False, f"the admin API did not say why ({explain(error).reason})"
-        return False, "the user is not locked"
 
     async def _judge(self, ctx: ProbeContext, metadata: Mapping[str, Any], granted: Mapping[str, Any]) -> list[Finding]:
         settings = self.settings

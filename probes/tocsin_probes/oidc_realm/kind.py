@@ -13,7 +13,6 @@ What Keycloak 26.4 answers, as found on a real one:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Annotated, Any
 
@@ -25,6 +24,7 @@ from tocsin.sdk.faults import explain, quoted, status_finding
 from tocsin.sdk.http import CERTIFICATE_EXPIRY, FORM, HttpUrl, OptionalUrl, certificate_finding, origin
 from tocsin.sdk.oidc import metadata_url, oauth_error, reachable, read_keys, read_object
 from tocsin.sdk.quantities import format_duration
+from tocsin_probes.oidc_realm.key_history import SeenKey, may_be_missed, memorable, recalled, remember
 
 REQUIRED_METADATA = (
     "issuer",
@@ -38,17 +38,6 @@ REQUIRED_METADATA = (
 """OpenID Connect Discovery 1.0 section 3. The token endpoint is required unless only the implicit flow is served."""
 
 SIGNING_KEYS = Gauge("tocsin_oidc_signing_keys", "Public keys in the key set that may verify signatures.")
-
-
-@dataclass(frozen=True, slots=True)
-class SeenKey:
-    """When a signing key was first seen, and when it was found gone (Unix seconds; ``gone`` None while it is there).
-
-    ``first`` is 0 for keys that were there at the first look: nobody knows how old they are.
-    """
-
-    first: float
-    gone: float | None = None
 
 
 class OidcRealm(Probe):
@@ -178,8 +167,8 @@ class OidcRealm(Probe):
         if not signing:
             reason = self.Reason.NO_SIGNING_KEY if keys else self.Reason.JWKS_EMPTY
             return (Finding.of(reason, f"{len(keys)} keys, none for signatures", "jwks"),)
-        seen = remember(_recalled(ctx.memory, str(url)), signing, ctx.now())
-        ctx.memory.update(url=str(url), keys={kid: [key.first, key.gone] for kid, key in seen.items()})
+        seen = remember(recalled(ctx.memory, str(url)), signing, ctx.now())
+        ctx.memory.update(memorable(seen, str(url)))
         return (*self._judge_age(answer, ctx.now(), "jwks"), *self._judge_keys(seen, ctx.now()))
 
     def _judge_keys(self, seen: Mapping[str, SeenKey], now: float) -> Iterator[Finding]:
@@ -210,42 +199,3 @@ def answer_age(headers: Mapping[str, str], now: float) -> float:
     except (ValueError, OverflowError):
         return stated
     return max(stated, now - made)
-
-
-def remember(before: Mapping[str, SeenKey] | None, present: Sequence[str], now: float) -> dict[str, SeenKey]:
-    """What is known of signing keys after a look at ``now``. ``before`` None: the first look, whose keys are not new.
-
-    A key that comes back is new again, because clients may have fetched the set without it. Gone ones are forgotten
-    after a day.
-    """
-    if before is None:
-        return {kid: SeenKey(0.0) for kid in present}
-    after = {
-        kid: key if key.gone is not None else SeenKey(key.first, now)
-        for kid, key in before.items()
-        if kid not in present and (key.gone is None or now - key.gone < 86400)
-    }
-    for kid in present:
-        known = before.get(kid)
-        after[kid] = known if known is not None and known.gone is None else SeenKey(now)
-    return after
-
-
-def may_be_missed(kid: str, seen: Mapping[str, SeenKey], now: float, lifetime: float) -> bool:
-    """Whether tokens signed with a key that went may still be alive.
-
-    They are dead a ``lifetime`` after it went, or when another key had come a ``lifetime`` before: a provider signs
-    with its newest key at once.
-    """
-    key = seen[kid]
-    if key.gone is None or now - key.gone >= lifetime:
-        return False
-    successors = [other.first for other in seen.values() if other.gone is None and other.first > key.first]
-    return not any(key.gone - came >= lifetime for came in successors)
-
-
-def _recalled(memory: Mapping[str, Any], url: str) -> dict[str, SeenKey] | None:
-    """The keys of earlier runs; None when there was none, or when it looked elsewhere."""
-    if memory.get("url") != url:
-        return None
-    return {kid: SeenKey(*times) for kid, times in memory["keys"].items()}
