@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import jmespath
 from jmespath.exceptions import JMESPathError, JMESPathTypeError
 from jmespath.parser import ParsedResult
 from jmespath.visitor import TreeInterpreter
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from tocsin.model import CommonReason, Finding, Outcome, ReasonEnum, Secret, Status
+from tocsin.model import CommonReason, Finding, Outcome, ReasonEnum, ReasonInfo, Secret, Status
 from tocsin.sdk import ByteCount, HttpResponse, Probe, ProbeContext, ProbeSettings, TlsSettings
 from tocsin.sdk.faults import quoted, status_finding
 from tocsin.sdk.http import CERTIFICATE_EXPIRY, HttpUrl, certificate_finding, origin, shown_url
+from tocsin.sdk.patterns import ReasonCode
 
 _NO_CREDENTIALS = frozenset(
     {"accept", "accept-language", "cache-control", "content-type", "host", "origin", "referer", "user-agent"}
@@ -52,6 +53,14 @@ class Expect(BaseModel):
     """JMESPath expressions over the JSON body. Each must give something that is true: not false, null or empty."""
     header: Mapping[str, str] = {}
     """By header name, the text that its value must contain; an empty text asks only that the header is there."""
+    status_reasons: Mapping[int, ReasonCode] = {}
+    """What a wrong status means for this target, as a reason of its own: ``{503: orchestrator_down}``."""
+
+    @model_validator(mode="after")
+    def _not_both_right_and_wrong(self) -> Self:
+        if both := self.status_reasons.keys() & set(self.status):
+            raise ValueError(f"{min(both)} is an expected status and has a reason in status_reasons")
+        return self
 
     @property
     def wants_json(self) -> bool:
@@ -92,6 +101,15 @@ class Http(Probe):
         REDIRECTED = "redirected", "The answer is a redirect, and none (or no further one) is to be followed."
 
     settings: Settings
+
+    @classmethod
+    def reasons(cls, settings: ProbeSettings | None = None) -> tuple[ReasonInfo, ...]:
+        """Those of the kind, and what `status_reasons` names."""
+        given = settings.expect.status_reasons if isinstance(settings, cls.Settings) else {}
+        own = super().reasons(settings)
+        known = {info.code for info in own} | {member.value for member in CommonReason}
+        named = {code: ReasonInfo(code, f"The target answered HTTP {status}.") for status, code in given.items()}
+        return (*own, *(info for code, info in named.items() if code not in known))
 
     async def run(self, ctx: ProbeContext) -> Outcome:
         settings = self.settings
@@ -137,6 +155,9 @@ class Http(Probe):
         said = f"HTTP {answer.status} from {shown_url(answer.url)}"
         if 300 <= answer.status <= 399 and "Location" in answer.headers:
             return Finding.of(self.Reason.REDIRECTED, f"{said}, to {quoted(_place(answer.headers['Location']), 200)}")
+        if code := self.settings.expect.status_reasons.get(answer.status):
+            known = {info.code: info for info in self.all_reasons(self.settings)}
+            return Finding.of(known[code], said)
         own = any(name.lower() not in _NO_CREDENTIALS for name in self.settings.headers)
         own = own or self.settings.tls.client_cert_file is not None
         return status_finding(answer.status, said, Status.UNKNOWN if own else Status.FAILED)

@@ -1,0 +1,36 @@
+"""`expect.status_reasons`: a status that means one thing for this target gets a reason of its own."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from tests.probing import probe_once
+from tests.unit.probes.lying_servers import answering, serving
+from tocsin_probes.http import Http
+
+
+async def test_a_status_that_is_named_gives_its_reason_and_others_the_common_one() -> None:
+    for status, reason in ((503, "orchestrator_down"), (500, "server_error"), (401, "unauthorized")):
+        async with serving(answering("", status=str(status))) as port:
+            settings = {
+                "url": f"http://127.0.0.1:{port}/ready",
+                "expect": {"status_reasons": {503: "orchestrator_down", 401: "unauthorized"}},
+            }
+            probe = Http(Http.Settings.model_validate(settings))
+            assert (await probe_once(probe)).verdict == ("failed", reason)
+
+
+def test_the_named_reasons_are_declared_once_beside_the_kinds_own() -> None:
+    expect = {"status_reasons": {502: "down", 503: "down", 404: "not_found", 500: "redirected"}}
+    settings = Http.Settings.model_validate({"url": "http://a.test/", "expect": expect})
+    own = {info.code for info in Http.reasons()}
+    assert {info.code for info in Http.reasons(settings)} - own == {"down"}
+    codes = [info.code for info in Http.all_reasons(settings)]
+    assert len(codes) == len(set(codes))
+
+
+@pytest.mark.parametrize("expect", [{"status_reasons": {200: "fine"}}, {"status_reasons": {503: "Not a code"}}])
+def test_a_status_that_is_right_and_a_reason_that_is_no_code_are_refused(expect: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Http.Settings.model_validate({"url": "http://a.test/", "expect": expect})
