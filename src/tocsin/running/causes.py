@@ -55,7 +55,7 @@ def judge(name: str, graph: Graph, states: Mapping[str, ProbeState], now: float,
     level = Severity.PAGE if state.page_streak else Severity.TICKET
     stale = _stale(name, graph, states, now, up_since)
     check = tuple(stale)
-    bad = _bad(name, graph, states, level, now, up_since)
+    bad = _bad(name, graph, states, level, now)
     if bad:
         proven = inf in bad.values()
         held = replace(
@@ -66,7 +66,8 @@ def judge(name: str, graph: Graph, states: Mapping[str, ProbeState], now: float,
         return Judgement(held, check, review_at=None if proven else min(bad.values()))
     if state.caused_by is not None:
         state = replace(state, caused_by=None)
-        if state.waiting_since is None:
+        # A cause that is still worth a ticket has not recovered: this failure has become worse than it explains.
+        if state.waiting_since is None and not _bad(name, graph, states, Severity.TICKET, now):
             # Failures while the cause was bad say nothing about now.
             state = replace(
                 state, waiting_since=now, failed_streak=0, first_failure_at=None, page_streak=0, first_page_at=None
@@ -81,7 +82,7 @@ def judge(name: str, graph: Graph, states: Mapping[str, ProbeState], now: float,
     if holds:
         return Judgement(state, check, review_at=min(holds))
     severity = Severity.PAGE if state.page_streak >= spec.failures_to_fail else Severity.TICKET
-    if severity is not level and _bad(name, graph, states, severity, now, up_since):
+    if severity is not level and _bad(name, graph, states, severity, now):
         # Not a page yet, and as a ticket it is explained.
         return Judgement(state, check)
     return Judgement(_started(state, severity, now), check)
@@ -123,12 +124,10 @@ def _started(state: ProbeState, severity: Severity, now: float) -> ProbeState:
     return replace(state, severity=severity, waiting_since=None) if rises else state
 
 
-def _bad(
-    name: str, graph: Graph, states: Mapping[str, ProbeState], level: Severity, now: float, up_since: float
-) -> dict[str, float]:
+def _bad(name: str, graph: Graph, states: Mapping[str, ProbeState], level: Severity, now: float) -> dict[str, float]:
     """The bad dependencies that explain a failure worth ``level``, each with the time until which it does."""
     untils = {
-        dependency: _bad_until(graph.specs[dependency], states[dependency], level, now, up_since)
+        dependency: _bad_until(graph.specs[dependency], states[dependency], level, now)
         for dependency in graph.dependencies(name)
     }
     return {dependency: until for dependency, until in untils.items() if until is not None}
@@ -160,7 +159,7 @@ def _stale(
     return stale
 
 
-def _bad_until(spec: ProbeSpec, state: ProbeState, level: Severity, now: float, up_since: float) -> float | None:
+def _bad_until(spec: ProbeSpec, state: ProbeState, level: Severity, now: float) -> float | None:
     """Until when ``state`` explains a failure worth ``level``: for ever, until its next run is overdue, or not."""
     if _is_confirmed_bad(state):
         severity = state.severity if state.alerting else state.findings[0].severity if state.findings else None
@@ -168,7 +167,7 @@ def _bad_until(spec: ProbeSpec, state: ProbeState, level: Severity, now: float, 
             return inf
     if state.last_status is not Status.FAILED or state.last_run_at is None:
         return None
-    overdue = max(state.last_run_at, up_since) + spec.every + spec.timeout + GRACE_SECONDS
+    overdue = state.last_run_at + spec.every + spec.timeout + GRACE_SECONDS
     explains = level is Severity.TICKET or state.page_streak > 0
     return overdue if explains and now < overdue else None
 

@@ -18,6 +18,7 @@ from tocsin.running.heartbeat import Lateness
 from tocsin.running.permits import NoPermit
 from tocsin.running.recorder import Recorder
 from tocsin.running.runner import Finished, Runner
+from tocsin.running.slot import Slot
 from tocsin.running.verdicts import Consequences, Verdicts
 from tocsin.sdk import Probe
 
@@ -42,47 +43,6 @@ class Changes:
     removed: tuple[str, ...] = ()
 
 
-class _Slot:
-    """One probe on the schedule."""
-
-    __slots__ = (
-        "active", "again", "due_at", "due_on", "extra", "extra_on", "is_extra", "lane", "latest", "leaked",
-        "review", "settling", "started_at", "started_on", "task", "tick",
-    )  # fmt: skip
-
-    def __init__(self, active: ActiveProbe) -> None:
-        self.active = active
-        self.tick: asyncio.TimerHandle | None = None
-        self.due_at = 0.0
-        """The next tick of the grid, on the wall clock."""
-        self.due_on = 0.0
-        """The same on the monotonic clock."""
-        self.extra: asyncio.TimerHandle | None = None
-        """The next run off the grid: a retry, or because another probe needs to know."""
-        self.extra_on = 0.0
-        self.review: asyncio.TimerHandle | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.is_extra = False
-        self.settling = False
-        """The run is over and is being recorded."""
-        self.started_at = 0.0
-        self.started_on = float("-inf")
-        self.again = False
-        """Another run is wanted as soon as the one in flight is over."""
-        self.leaked: asyncio.Task[object] | None = None
-        self.lane = asyncio.Lock()
-        self.latest: Run | None = None
-
-    def is_stuck(self) -> bool:
-        return self.leaked is not None and not self.leaked.done()
-
-    def cancel_timers(self) -> None:
-        for timer in (self.tick, self.extra, self.review):
-            if timer is not None:
-                timer.cancel()
-        self.tick = self.extra = self.review = None
-
-
 class Scheduler:
     """Runs every probe on its grid, one run of it at a time, and more often when there is doubt.
 
@@ -103,7 +63,7 @@ class Scheduler:
         self._kinds = kinds
         self._clock = runner.clock
         self._first_run_within = first_run_within
-        self._slots: dict[str, _Slot] = {}
+        self._slots: dict[str, Slot] = {}
         self._verdicts = Verdicts(self._clock.wall())
         self._clock_offset = self._clock.wall() - self._clock.monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -127,7 +87,7 @@ class Scheduler:
             slot = self._slots.get(name)
             if slot is None:
                 added.append(name)
-                self._slots[name] = _Slot(ActiveProbe.install(spec, self._kinds))
+                self._slots[name] = Slot(ActiveProbe.install(spec, self._kinds))
             elif not slot.active.is_unchanged(spec):
                 changed.append(name)
                 if (gone := self._change(slot, spec)) is not None:
@@ -146,7 +106,7 @@ class Scheduler:
         slot.cancel_timers()
         return slot.active, slot.task
 
-    def _change(self, slot: _Slot, spec: ProbeSpec) -> tuple[ActiveProbe, asyncio.Task[None] | None] | None:
+    def _change(self, slot: Slot, spec: ProbeSpec) -> tuple[ActiveProbe, asyncio.Task[None] | None] | None:
         before = slot.active
         if before.runs_alike(spec):
             slot.active = before.respecified(spec)
@@ -172,14 +132,14 @@ class Scheduler:
 
     # ── the grid ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _begin(self, slot: _Slot) -> None:
+    def _begin(self, slot: Slot) -> None:
         self._arm(slot)
         if self._first_run_within is not None:
             delay = fraction(slot.active.spec.name) * self._first_run_within
             if self._clock.monotonic() + delay < slot.due_on:
                 self._soon(slot, delay)
 
-    def _arm(self, slot: _Slot) -> None:
+    def _arm(self, slot: Slot) -> None:
         """Sets the timer for the next tick of the grid."""
         spec = slot.active.spec
         wall, now = self._clock.wall(), self._clock.monotonic()
@@ -193,7 +153,7 @@ class Scheduler:
             slot.tick.cancel()
         slot.tick = asyncio.get_running_loop().call_later(delay, self._tick, slot)
 
-    def _tick(self, slot: _Slot) -> None:
+    def _tick(self, slot: Slot) -> None:
         name, every = slot.active.spec.name, slot.active.spec.every
         late = max(0.0, self._clock.monotonic() - slot.due_on)
         self._arm(slot)
@@ -222,7 +182,7 @@ class Scheduler:
 
     # ── runs off the grid ───────────────────────────────────────────────────────────────────────────────────────
 
-    def _soon(self, slot: _Slot, delay: float) -> None:
+    def _soon(self, slot: Slot, delay: float) -> None:
         """A run in ``delay`` seconds, or earlier if one is wanted earlier already."""
         on = self._clock.monotonic() + delay
         if slot.extra is not None:
@@ -232,14 +192,14 @@ class Scheduler:
         slot.extra_on = on
         slot.extra = asyncio.get_running_loop().call_later(delay, self._extra, slot)
 
-    def _extra(self, slot: _Slot) -> None:
+    def _extra(self, slot: Slot) -> None:
         slot.extra = None
         if slot.task is not None:
             slot.again = True
         elif not slot.is_stuck():
             self._launch(slot, is_extra=True)
 
-    def _look_at(self, slot: _Slot, since: float) -> None:
+    def _look_at(self, slot: Slot, since: float) -> None:
         """Makes sure of a run that starts at ``since`` or later, without hurrying one that has just started."""
         if slot.task is None:
             spacing = min(SPACING_SECONDS, slot.active.spec.retry_every)
@@ -259,7 +219,7 @@ class Scheduler:
 
     # ── one run ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _launch(self, slot: _Slot, *, is_extra: bool) -> None:
+    def _launch(self, slot: Slot, *, is_extra: bool) -> None:
         if self._stopping:
             return
         if slot.extra is not None:
@@ -270,7 +230,7 @@ class Scheduler:
         slot.started_at, slot.started_on = self._clock.wall(), self._clock.monotonic()
         slot.task = self._spawn(self._perform(slot, slot.active), slot.active.spec.name)
 
-    async def _perform(self, slot: _Slot, active: ActiveProbe) -> None:
+    async def _perform(self, slot: Slot, active: ActiveProbe) -> None:
         name = active.spec.name
         try:
             finished = await self._runner.run(active, self._recorder.memory(name), slot.due_on - HANDOVER_SECONDS)
@@ -287,7 +247,7 @@ class Scheduler:
                 slot.again = False
                 self._look_at(slot, self._clock.wall())
 
-    async def _settle(self, slot: _Slot, finished: Finished) -> None:
+    async def _settle(self, slot: Slot, finished: Finished) -> None:
         run = finished.run
         before = self._verdicts.states[run.probe]
         consequences = self._verdicts.learn(run, self._clock.wall())
@@ -301,8 +261,8 @@ class Scheduler:
     def _follow_up(self, consequences: Consequences) -> None:
         """Does what is to be done because of what was learned."""
         slots, now = self._slots, self._clock.wall()
-        for name, state in consequences.changed.items():
-            self._spawn(self._revise(slots[name], name, state), f"revision of {name}")
+        for name in consequences.changed:
+            self._spawn(self._revise(slots[name], name), f"revision of {name}")
         for name, since in consequences.check.items():
             self._look_at(slots[name], since)
         for name in consequences.again:
@@ -320,9 +280,11 @@ class Scheduler:
     def _review(self, name: str) -> None:
         self._follow_up(self._verdicts.review(name, self._clock.wall()))
 
-    async def _revise(self, slot: _Slot, name: str, state: ProbeState) -> None:
+    async def _revise(self, slot: Slot, name: str) -> None:
         async with slot.lane:
-            await self._recorder.revise(name, state)
+            # As it is now: a run of its own may have been recorded since this revision was called for.
+            if self._slots.get(name) is slot:
+                await self._recorder.revise(name, self._verdicts.states[name])
 
     def _tell(self, run: Run, before: ProbeState, after: ProbeState, finished: Finished) -> None:
         """One event a run, and only at debug unless something changed that people are told about."""
@@ -352,9 +314,10 @@ class Scheduler:
 
     # ── life and death ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def due_at(self, name: str) -> float:
-        """When the probe runs next on its grid, in Unix seconds. Raises `KeyError`."""
-        return self._slots[name].due_at
+    def due_at(self, name: str) -> float | None:
+        """When the probe runs next on its grid, in Unix seconds; None when it is not on it. From any thread."""
+        slot = self._slots.get(name)
+        return slot.due_at if slot is not None else None
 
     def names(self) -> tuple[str, ...]:
         return tuple(self._slots)

@@ -286,12 +286,20 @@ def test_an_unconfirmed_page_does_not_start_a_ticket_that_is_explained() -> None
     story = Story(spec("db"), spec("report", "db"))
     for at in (90, 95):
         story.run(at, "db", "ticket")
-    story.run(100, "report", "unknown")
-    story.run(101, "report", "ticket")
-    story.run(102, "db", "ticket")
-    story.run(105, "report", "page")
-    story.run(105.5, "db", "ticket")
-    assert story.alerting() == {"db"}
+    for at, code in ((100, "ticket"), (105, "ticket"), (130, "page"), (160, "ok"), (400, "page")):
+        story.run(at, "report", code)
+        story.run(at + 1, "db", "ticket")
+        assert story.alerting() == {"db"}
+    story.run(405, "report", "page")
+    assert story["report"].severity is Severity.PAGE
+
+
+def test_the_cause_is_the_root_and_not_what_is_bad_in_between() -> None:
+    story = Story(spec("z"), spec("a", "z"), spec("effect", "a"))
+    for at in (100, 105):
+        for name in ("effect", "a", "z"):
+            story.run(at, name, "page")
+    assert story["effect"].caused_by == "z"
 
 
 def test_a_ticket_becomes_a_page_only_when_the_page_is_confirmed() -> None:

@@ -409,6 +409,18 @@ async def test_a_recorder_that_raises_stops_nothing_and_is_logged() -> None:
         assert failures[0]["task"] == "p"
 
 
+async def test_the_latest_state_is_recorded_last_however_runs_and_revisions_meet() -> None:
+    async with Bench() as bench:
+        specs = [spec("db"), *(spec(f"e{number}", every=7.0, depends_on=("db",)) for number in range(20))]
+        bench.recorder.pause = 1.5
+        bench.script["db"] = answers(OK, BAD, BAD, BAD, OK, OK, BAD, OK)
+        for number in range(20):
+            bench.script[f"e{number}"] = answers(*(BAD if tick % (number + 2) else OK for tick in range(100)))
+        await bench.scheduler.apply(specs)
+        await asyncio.sleep(400)
+        assert bench.recorder.revised
+
+
 async def test_memory_travels_from_run_to_run() -> None:
     async def counting(ctx: ProbeContext) -> Outcome:
         ctx.memory["runs"] = ctx.memory.get("runs", 0) + 1

@@ -196,8 +196,16 @@ def examine(specs: list[ProbeSpec], history: list[Step], restarts: set[int]) -> 
         if rose(before[name], world.states[name]):
             assert not ancestors(name, world.specs), "it started before its dependencies could be looked at"
 
-    # One probe stays bad while all others are well: it is heard, and only it.
+    # Tickets all over explain tickets; what becomes worse than its causes is heard, and only it as a page.
+    all_well(world)
     victim = f"p{len(specs) - 1}"
+    for code in ["ticket"] * 4 + ["page"] * 12:
+        for number in range(len(specs)):
+            world.take(Step(number, code if f"p{number}" == victim else "ticket", 5.0, 0.01))
+    assert world.states[victim].severity is Severity.PAGE
+    all_well(world)
+
+    # One probe stays bad while all others are well: it is heard, and only it.
     for _ in range(12):
         for number in range(len(specs)):
             world.take(Step(number, "page" if f"p{number}" == victim else "ok", 5.0, 0.01))
@@ -205,16 +213,20 @@ def examine(specs: list[ProbeSpec], history: list[Step], restarts: set[int]) -> 
     assert world.states[victim].severity is Severity.PAGE
     assert world.states[victim].caused_by is None
 
+    all_well(world)
+    peel(world)
+
+
+def all_well(world: World) -> None:
+    """All are confirmed ok, and nothing is left of what was."""
     for _ in range(3):
-        for number in range(len(specs)):
+        for number in range(len(world.specs)):
             world.take(Step(number, "ok", 5.0, 0.01))
     for state in world.states.values():
         assert state.status is Status.OK
         assert not state.alerting
         assert (state.caused_by, state.waiting_since, state.severity) == (None, None, None)
         assert not in_question(state)
-
-    peel(world)
 
 
 def peel(world: World) -> None:

@@ -81,6 +81,7 @@ class Memory:
         self.memories: dict[str, Mapping[str, Any]] = {}
         self.skips: list[tuple[str, str]] = []
         self.revised: list[tuple[str, ProbeState]] = []
+        self.pause = 0.0
 
     def state(self, probe: str) -> ProbeState:
         return self.states.get(probe, ProbeState())
@@ -89,6 +90,8 @@ class Memory:
         return self.memories.get(probe, {})
 
     async def record(self, run: Run, state: ProbeState, memory: Mapping[str, Any]) -> None:
+        if self.pause:
+            await asyncio.sleep(self.pause)
         self.runs.append(run)
         self.states[run.probe] = state
         self.memories[run.probe] = memory
@@ -133,6 +136,10 @@ class Bench:
 
     async def __aexit__(self, *_: object) -> None:
         await self.scheduler.stop()
+        for name in self.recorder.states.keys() & set(self.scheduler.names()):
+            assert self.recorder.states[name] == self.scheduler._verdicts.states[name], (
+                "an older state was recorded last"
+            )
 
 
 def answers(*codes: Outcome) -> Callable[[ProbeContext], Awaitable[object]]:
