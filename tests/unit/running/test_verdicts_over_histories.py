@@ -263,6 +263,40 @@ def test_pages_tickets_and_unknowns_over_random_graphs_keep_every_promise(
     examine(specs, history, restarts)
 
 
+def hear(specs: list[ProbeSpec], history: list[Step], meanwhile: list[str]) -> set[str]:
+    """After any history one probe fails at each run, the others as ``meanwhile`` says: who pages at any time."""
+    world = World(specs)
+    for step in history:
+        world.take(step)
+    world.now += 1000
+    victim = f"p{len(specs) - 1}"
+    heard: set[str] = set()
+    for turn in range(30):
+        for number in range(len(specs)):
+            code = "page" if f"p{number}" == victim else meanwhile[(turn * len(specs) + number) % len(meanwhile)]
+            world.take(Step(number, code, 5.0, 0.01))
+        heard |= {name for name, state in world.states.items() if state.severity is Severity.PAGE}
+    return heard & ({victim} | ancestors(victim, world.specs))
+
+
+@settings(max_examples=100, deadline=None)
+@given(graphs(), histories(ALL), st.lists(st.sampled_from(["ok", "ticket", "unknown"]), min_size=1, max_size=40))
+def test_a_page_failure_is_heard_whatever_its_dependencies_do_short_of_a_page(
+    specs: list[ProbeSpec], history: list[Step], meanwhile: list[str]
+) -> None:
+    assert hear(specs, history, meanwhile)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    graphs(), histories(ALL), st.lists(st.sampled_from(["ok", "page", "ticket", "unknown"]), min_size=1, max_size=40)
+)
+def test_a_page_failure_is_heard_as_its_own_or_as_its_causes(
+    specs: list[ProbeSpec], history: list[Step], meanwhile: list[str]
+) -> None:
+    assert hear(specs, history, meanwhile)
+
+
 @pytest.mark.long
 @pytest.mark.timeout(3000)
 @settings(max_examples=10_000, deadline=None)
