@@ -18,9 +18,7 @@ PAST = 1 << 40
 _CONFLICTS = (BreakKind.TAIL_TRUNCATED, BreakKind.ROLLED_BACK, BreakKind.FORKED, BreakKind.REORDERED, BreakKind.GAP)
 
 
-async def breaks_of(
-    source: Source, chain: str, summary: Summary, mark: ChainMark | None, *, trusted: Key | None, pruned: bool
-) -> list[Break]:
+async def breaks_of(source: Source, chain: str, summary: Summary, *, trusted: Key | None, pruned: bool) -> list[Break]:
     """The breaks of one chain that was read from its first row. Inside a snapshot."""
     index = await _index(source, chain, summary)
     at = None

@@ -233,6 +233,12 @@ class Source:
             found.setdefault(mac, []).append((row.key, after[0].key if after else None))
         return found
 
+    def rows_query(self, chain: str | None, first: Key, last: Key, limit: int) -> tuple[str, list[Any]]:
+        """A query for whole rows from ``first`` to ``last``, both included, and its arguments."""
+        where, arguments = self._where(chain, first, last, True)
+        query = f"SELECT t.* FROM {self.layout.table} t WHERE {' AND '.join(where)}"
+        return f"{query} ORDER BY {', '.join(self.layout.order)} LIMIT {limit}", arguments
+
     async def active_sessions(self) -> int:
         """How many other sessions are at work, as far as this role may see."""
         return int(
