@@ -23,6 +23,7 @@ from tocsin.running import Controls, Heartbeat, PermitPool, Runner, Scheduler, S
 from tocsin.sdk import HttpClient, Probe
 
 STATE_FILE = "state.sqlite3"
+REST_SECONDS = 0.5
 FIRST_RUN_WITHIN = 10.0
 """Seconds within which every probe has had its first run, so that a start is soon a board."""
 
@@ -57,9 +58,12 @@ class Daemon:
         self._scheduler: Scheduler | None = None
         self._permits: PermitPool | None = None
 
-    async def serve(self) -> None:
+    async def serve(self) -> bool:
         """Runs until SIGTERM or SIGINT. Raises `OSError` when the address cannot be had, `ConfigError` for the
-        web-config file."""
+        web-config file.
+
+        Returns whether all is ended. If not, a kind ignores its cancellation, and only the end of the process ends it.
+        """
         loop = self._loop = asyncio.get_running_loop()
         ended = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -69,7 +73,9 @@ class Daemon:
             await self._start(stack)
             await ended.wait()
             self._log.info("stopping")
-        self._log.info("stopped")
+        stubborn = await _end_the_rest()
+        self._log.info("stopped", left_behind=stubborn)
+        return not stubborn
 
     async def _start(self, stack: AsyncExitStack) -> None:
         """Each part registers its own end, so that what was started is stopped, whatever fails in between."""
@@ -174,6 +180,7 @@ class Daemon:
             history=self._board,
             now=self._clock.wall,
             plan=lambda: describe(self._configuration),
+            due=lambda name: self._scheduler.due_at(name) if self._scheduler is not None else None,
         )
 
     def _reload_from_afar(self) -> Future[ReloadResult]:
@@ -210,6 +217,16 @@ class Daemon:
         pairs = lateness.cumulative()
         bounds = tuple(bound for bound, _ in pairs[:-1])
         return Histogram(bounds, tuple(count for _, count in pairs[:-1]), pairs[-1][1], lateness.total_seconds)
+
+
+async def _end_the_rest() -> list[str]:
+    """Cancels what kinds left running on the loop; the names of what does not end."""
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    if rest:
+        await asyncio.wait(rest, timeout=REST_SECONDS)
+    return sorted(task.get_name() for task in rest if not task.done())
 
 
 async def _ended(task: asyncio.Task[object]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from typing import Annotated
 
 import typer
@@ -40,7 +42,10 @@ def run(
     kinds = Registry.discover()
     loading = Loading(lambda: load(wanted, kinds), kinds)
     try:
-        uvloop.run(Daemon(loading, settings).serve())
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            if not runner.run(Daemon(loading, settings).serve()):
+                # The runner would wait for it for ever. State is closed, the log is written.
+                os._exit(0)
     except OSError as error:
         typer.echo(f"tocsin run: cannot listen on {settings.listen}: {error.strerror or error}", err=True)
         raise typer.Exit(2) from None

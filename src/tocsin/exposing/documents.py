@@ -36,7 +36,7 @@ def run_document(spec: ProbeSpec, run: Run) -> dict[str, Any]:
     }
 
 
-def probe_document(entry: Entry) -> dict[str, Any]:
+def probe_document(entry: Entry, due_at: float | None = None) -> dict[str, Any]:
     """A probe with its latest run, in the shape of `run_document`, and its confirmed ``state``.
 
     Before the first run of this process the run's own fields are null and the status is ``unknown``.
@@ -65,6 +65,7 @@ def probe_document(entry: Entry) -> dict[str, Any]:
     return {
         **latest,
         "state": state_document(entry.state),
+        "due_at": due_at,
         "every_seconds": spec.every,
         "timeout_seconds": spec.timeout,
         "severity": spec.severity,

@@ -151,7 +151,8 @@ class Desk:
 
     async def api_probes(self, request: web.Request) -> web.Response:
         def render() -> bytes:
-            probes = [documents.probe_document(entry) for entry in self.site.entries().values()]
+            entries = self.site.entries().items()
+            probes = [documents.probe_document(entry, self.site.due(name)) for name, entry in entries]
             return _json({"vantage": self.site.facts().vantage, "probes": probes})
 
         return await self._packed(request, render, "application/json")

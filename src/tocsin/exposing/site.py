@@ -75,6 +75,7 @@ class Site:
 
     ``reload`` starts a reload on the probing loop and gives its future (`asyncio.run_coroutine_threadsafe`).
     ``runbook`` finds the page of a system and an incident, None when there is none.
+    ``due``: when a probe runs next, in Unix seconds.
     ``plan``: the configuration that runs, as rows without secrets.
     ``ready_within``: seconds after the start until the daemon is ready even without a first result of every probe.
     """
@@ -87,4 +88,5 @@ class Site:
     now: Callable[[], float]
     runbook: Callable[[str, str], Page | None] = find_page
     ready_within: float = 60.0
+    due: Callable[[str], float | None] = lambda _: None
     plan: Callable[[], tuple[PlannedProbe, ...]] = tuple

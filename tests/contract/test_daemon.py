@@ -1,0 +1,198 @@
+"""The daemon as a process, over HTTP: what holds whatever its targets, its probes and its configuration do."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import plugins
+from tests.daemon import Daemon
+from tests.targets import Target
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture
+def target() -> Iterator[Target]:
+    with Target() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def trouble(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment in which the misbehaving kind and a third party's well-behaved one are installed."""
+    return plugins.install(tmp_path_factory.mktemp("plugins"), "tocsin-trouble", "tocsin-example")
+
+
+def http_probe(name: str, url: str, *, every: str = "1s", timeout: str = "500ms", more: str = "") -> str:
+    return (
+        f"  {name}:\n    kind: http\n    system: test\n    incident: test\n    url: {url}\n"
+        f"    every: {every}\n    timeout: {timeout}\n    retry_every: 200ms\n{more}"
+    )
+
+
+def write(path: Path, *probes: str) -> Path:
+    caps = "caps: {default: {concurrency: 100, requests_per_minute: 60000}}\n"
+    path.write_text(f"version: 1\n{caps}probes:\n" + "".join(probes))
+    return path
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+    daemons: list[Daemon] = []
+
+    def started(config: Path, **options: dict[str, str]) -> Daemon:
+        daemon = Daemon(tmp_path, ["--config", str(config)], **options)
+        daemons.append(daemon)
+        return daemon.start()
+
+    yield started
+    for daemon in daemons:
+        daemon.__exit__(None, None, None)
+
+
+def test_liveness_holds_while_every_target_is_down(tmp_path: Path, start: Callable[..., Daemon]) -> None:
+    nowhere = Target()
+    daemon = start(write(tmp_path / "c.yaml", *(http_probe(f"p{n}", nowhere.url) for n in range(20))))
+    daemon.until(lambda: all(p["state"]["alerting"] for p in daemon.probes().values()), "to see all of them down")
+    assert daemon.get("/-/healthy")[0] == 200
+    assert {p["reason"] for p in daemon.probes().values()} == {"connection_refused"}
+
+
+def test_a_probe_that_blocks_the_loop_fails_liveness_and_its_stack_is_in_the_log(
+    tmp_path: Path, target: Target, trouble: dict[str, str], start: Callable[..., Daemon]
+) -> None:
+    switch = tmp_path / "block"
+    blocker = (
+        "  blocker:\n    kind: trouble\n    system: test\n    incident: test\n    way: block\n"
+        f"    while_exists: {switch}\n    every: 1s\n    timeout: 500ms\n"
+    )
+    daemon = start(write(tmp_path / "c.yaml", blocker, http_probe("well", target.url)), environment=trouble)
+    switch.touch()
+    daemon.until(lambda: daemon.get("/-/healthy", timeout=1)[0] == 503, "to say that it is blocked")
+    started = time.monotonic()
+    status, text = daemon.get("/-/healthy", timeout=1)
+    assert (status, time.monotonic() - started < 0.5) == (503, True), text
+    assert daemon.get("/metrics", timeout=2)[0] == 200
+    switch.unlink()
+    daemon.until(lambda: daemon.get("/-/healthy")[0] == 200, "to turn again")
+    assert "block_the_loop" in daemon.log.read_text()
+
+
+@pytest.mark.parametrize("way", ["ignore_cancellation", "exit", "raise", "leak_tasks"])
+def test_a_probe_that_misbehaves_does_not_disturb_the_others(
+    way: str, tmp_path: Path, target: Target, trouble: dict[str, str], start: Callable[..., Daemon]
+) -> None:
+    bad = (
+        f"  bad:\n    kind: trouble\n    system: test\n    incident: test\n    way: {way}\n"
+        "    every: 1s\n    timeout: 500ms\n"
+    )
+    daemon = start(write(tmp_path / "c.yaml", bad, http_probe("well", target.url)), environment=trouble)
+
+    def well_runs() -> float:
+        return daemon.value("tocsin_probe_runs_total", probe="well", outcome="ok") or 0
+
+    daemon.until(lambda: daemon.probes()["bad"]["started_at"], "to have run the bad one")
+    before = well_runs()
+    daemon.until(lambda: well_runs() >= before + 4, "to go on with the other", 10)
+    expected = {
+        "ignore_cancellation": ("failed", "timeout"),
+        "exit": ("unknown", "probe_error"),
+        "raise": ("unknown", "probe_error"),
+        "leak_tasks": ("ok", None),
+    }
+    assert (daemon.probes()["bad"]["status"], daemon.probes()["bad"]["reason"]) == expected[way]
+    started = time.monotonic()
+    assert daemon.stop() == 0
+    assert time.monotonic() - started < 5
+
+
+def test_a_third_partys_kind_is_found_and_runs(
+    tmp_path: Path, trouble: dict[str, str], start: Callable[..., Daemon]
+) -> None:
+    disk = "  disk:\n    kind: disk_space\n    system: test\n    incident: test\n    min_free_percent: 0\n    every: 1s\n    timeout: 500ms\n"
+    daemon = start(write(tmp_path / "c.yaml", disk), environment=trouble)
+    daemon.until(lambda: daemon.probes()["disk"]["status"] == "ok", "to run it")
+    assert (daemon.value("tocsin_disk_free_bytes", probe="disk") or 0) > 0
+
+
+def due_times(daemon: Daemon) -> dict[str, float]:
+    return {name: probe["due_at"] for name, probe in daemon.probes().items()}
+
+
+def test_a_reload_under_load_keeps_what_did_not_change_and_a_bad_file_changes_nothing(
+    tmp_path: Path, target: Target, start: Callable[..., Daemon]
+) -> None:
+    config = tmp_path / "c.yaml"
+    names = [f"p{n:03}" for n in range(200)]
+
+    def probes(changed: str) -> list[str]:
+        return [
+            http_probe(name, target.url + (changed if number < 50 else ""), every="7s")
+            for number, name in enumerate(names)
+        ]
+
+    daemon = start(write(config, *probes("")))
+    daemon.until(lambda: len([p for p in daemon.probes().values() if p["started_at"]]) == 200, "to run all", 30)
+    phase = {name: due % 7 for name, due in due_times(daemon).items()}
+    runs = {name: probe["runs"]["ok"] for name, probe in daemon.probes().items()}
+
+    write(config, *probes("/changed"))
+    daemon.hang_up()
+    daemon.until(
+        lambda: "50 changed" in daemon.log.read_text() or '"changed": ["p000"' in daemon.log.read_text(), "to reload"
+    )
+    after = daemon.probes()
+    assert all(after[name]["runs"]["ok"] >= runs[name] for name in names[50:])
+    assert all(abs((due % 7) - phase[name]) < 0.001 for name, due in due_times(daemon).items() if name in names[50:])
+    assert daemon.value("tocsin_config_last_reload_successful") == 1
+
+    good = config.read_text()
+    config.write_text(good.replace("kind: http", "kind: htpp", 1))
+    status, text = daemon.get("/-/reload", method="POST")
+    assert status == 400
+    assert re.search(r"c\.yaml:\d+: probes\.p000\.kind: the kind `htpp` is not installed; did you mean `http`\?", text)
+    assert daemon.value("tocsin_config_last_reload_successful") == 0
+    assert daemon.probes().keys() == set(names)
+    before = daemon.probes()["p199"]["runs"]["ok"]
+    daemon.until(lambda: daemon.probes()["p199"]["runs"]["ok"] > before, "to go on probing", 15)
+
+    config.write_text(good)
+    assert daemon.get("/-/reload", method="POST")[0] == 200
+    assert daemon.value("tocsin_config_last_reload_successful") == 1
+
+
+def test_fifty_kills_at_random_moments_forget_nothing_and_invent_nothing(
+    tmp_path: Path, target: Target, start: Callable[..., Daemon]
+) -> None:
+    nowhere = Target()
+    config = write(
+        tmp_path / "c.yaml",
+        *(http_probe(f"well{n}", target.url, every="500ms", timeout="300ms") for n in range(5)),
+        *(http_probe(f"down{n}", nowhere.url, every="500ms", timeout="300ms") for n in range(5)),
+    )
+    daemon = start(config)
+    daemon.until(lambda: all(p["state"]["status"] != "unknown" for p in daemon.probes().values()), "to know them all")
+    daemon.until(lambda: sum(p["state"]["alerting"] for p in daemon.probes().values()) == 5, "to alert on those down")
+    since = {name: p["state"]["alerting_since"] for name, p in daemon.probes().items()}
+    chance = random.Random(20261123)
+    for _ in range(50):
+        time.sleep(chance.uniform(0, 0.3))
+        daemon.kill()
+        daemon.start()
+        states = {name: p["state"] for name, p in daemon.probes().items()}
+        assert {name: state["alerting"] for name, state in states.items()} == {
+            name: name.startswith("down") for name in states
+        }
+        assert {name: state["alerting_since"] for name, state in states.items()} == since
+    for name in since:
+        status, text = daemon.get(f"/api/v1/probes/{name}")
+        assert status == 200
+        transitions = re.findall(r'"status_before": ?"(\w+)", ?"status": ?"(\w+)"', text)
+        assert len(transitions) <= 2, transitions
+    assert daemon.value("tocsin_state_writes_failed_total") == 0
