@@ -190,7 +190,8 @@ def answer_age(headers: Mapping[str, str], now: float) -> float:
     """How many seconds ago the origin made this answer, by the Age and Date headers; 0 without them.
 
     RFC 9111 section 5.1 and RFC 9110 section 6.6.1: a cache adds Age and keeps the origin's Date. A provider whose
-    clock is slow looks the same, which is why the allowed age is minutes.
+    clock is slow looks the same, which is why the allowed age is minutes. nginx's proxy_cache keeps neither header;
+    behind it only the token endpoint, whose answers are not cached, shows that the provider is gone.
     """
     age = headers.get("Age", "")
     stated = float(age) if age.isascii() and age.isdigit() and len(age) < 12 else 0.0

@@ -61,7 +61,7 @@ class OidcToken(Probe):
         """How far the provider's clock may be from ours."""
         back_off: Seconds = 3600.0
         """After refused credentials the provider is left alone for this long, then twice as long, up to a day, so
-        that the probe never locks an account. New credentials are tried at once."""
+        that the probe never locks an account. Credentials that a file was given meanwhile are tried at once."""
         admin: Admin | None = None
         accept_url: OptionalUrl = None
         """A harmless GET of the platform's API that must accept the token."""
