@@ -251,7 +251,8 @@ class Scheduler:
         run = finished.run
         before = self._verdicts.states[run.probe]
         consequences = self._verdicts.learn(run, self._clock.wall())
-        after = consequences.changed.pop(run.probe)
+        after = self._verdicts.states[run.probe]
+        consequences.changed.pop(run.probe, None)
         self._tell(run, before, after, finished)
         self._follow_up(consequences)
         slot.latest = run
@@ -261,7 +262,15 @@ class Scheduler:
     def _follow_up(self, consequences: Consequences) -> None:
         """Does what is to be done because of what was learned."""
         slots, now = self._slots, self._clock.wall()
-        for name in consequences.changed:
+        for name, state in consequences.changed.items():
+            self._log.info(
+                "probe changed without a run",
+                probe=name,
+                status=state.status.value,
+                reason=state.reason,
+                alerting=state.alerting,
+                caused_by=state.caused_by,
+            )
             self._spawn(self._revise(slots[name], name), f"revision of {name}")
         for name, since in consequences.check.items():
             self._look_at(slots[name], since)

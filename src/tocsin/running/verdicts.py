@@ -90,7 +90,7 @@ class Verdicts:
         consequences.review[name] = judgement.review_at
 
     def _put(self, name: str, state: ProbeState, consequences: Consequences) -> None:
-        if state is not self.states[name]:
+        if state != self.states[name]:
             self.states[name] = state
             consequences.changed[name] = state
         if in_question(state):

@@ -214,6 +214,23 @@ async def test_when_the_cause_recovers_its_effects_are_run_at_once_and_stay_sile
         assert not bench.recorder.states["realm"].alerting
 
 
+async def test_effects_are_revised_once_for_each_change_and_it_is_logged() -> None:
+    async with Bench() as bench:
+        await bench.scheduler.apply([spec("db"), spec("realm", every=600.0, depends_on=("db",))])
+        bench.script.update(db=answers(BAD), realm=answers(BAD))
+        with structlog.testing.capture_logs() as logs:
+            await asyncio.sleep(900)
+        assert bench.recorder.states["realm"].caused_by == "db"
+        bench.script["db"] = answers(OK)
+        with structlog.testing.capture_logs() as logs:
+            await asyncio.sleep(90)
+        revisions = [entry for entry in logs if entry["event"] == "probe changed without a run"]
+        assert [(entry["probe"], entry["caused_by"], entry["log_level"]) for entry in revisions] == [
+            ("realm", None, "info")
+        ]
+        assert len(bench.recorder.revised) <= 3
+
+
 async def test_a_dependency_is_not_run_more_often_than_once_a_second_however_many_ask() -> None:
     async with Bench() as bench:
         effects = [spec(f"e{number}", depends_on=("db",)) for number in range(300)]
