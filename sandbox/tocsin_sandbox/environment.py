@@ -9,8 +9,10 @@ from typing import Any
 import yaml
 
 from tocsin.data import data
+from tocsin_sandbox.chain import CHAIN_ID, REGISTRY, SENDER
 from tocsin_sandbox.estate import KEYCLOAK_DATABASE, Estate
 from tocsin_sandbox.identity import AUDIENCE, CLIENT_ID, USERNAME, Realm
+from tocsin_sandbox.signing import KEY_ID, PLAINTEXT
 from tocsin_sandbox.storage import REGION
 from tocsin_sandbox.wipe import BUCKETS, DATABASE
 from tocsin_sandbox.wipe_api import JWKS_CACHE_SECONDS
@@ -65,6 +67,23 @@ def variables(estate: Estate) -> dict[str, str]:
         "TOCSIN_WIPE_S3_ACCESS_KEY_ID": storage.access_key_id,
         "TOCSIN_WIPE_S3_SECRET_ACCESS_KEY": storage.secret_access_key,
         "TOCSIN_WIPE_API_URL": estate.wipe.url,
+        "SIGNER_MODE": estate.signer.mode,
+        "TOCSIN_WIPE_SIGNER_URL": estate.signing.url,
+        "TOCSIN_WIPE_SIGNER_TOKEN": estate.signer.token,
+        "TOCSIN_WIPE_SIGNER_KEY_ID": KEY_ID,
+        "TOCSIN_WIPE_SIGNER_CIPHERTEXT": estate.signer.ciphertext(),
+        "TOCSIN_WIPE_SIGNER_PLAINTEXT": PLAINTEXT.decode(),
+        "TOCSIN_WIPE_SIGNER_RECEIPT_KEY": estate.signer.receipt_public_key(),
+        "TOCSIN_WIPE_SIGNER_ROOT": estate.signer.root_certificate(),
+        "BLOCKCHAIN_ENABLED": "true",
+        "TOCSIN_WIPE_CHAIN_RPC_URL": estate.provider.url,
+        "TOCSIN_WIPE_CHAIN_ID": str(CHAIN_ID),
+        "TOCSIN_WIPE_CHAIN_SENDER": SENDER,
+        "TOCSIN_WIPE_CHAIN_REGISTRY": REGISTRY,
+        "TOCSIN_ALEXANDRIA_URL": estate.alexandria.url,
+        "TOCSIN_ALEXANDRIA_USERNAME": estate.alexandria_api.username,
+        "TOCSIN_ALEXANDRIA_PASSWORD": estate.alexandria_api.password,
+        "TOCSIN_ALEXANDRIA_SOCKET": str(estate.orchestrator.path),
         "TOCSIN_WIPE_JOBS_TABLE": "jobs",
         "TOCSIN_WIPE_JOBS_TIME_COLUMN": "created_at",
         "TOCSIN_WIPE_JOBS_WAITING_STATUSES": "queued",

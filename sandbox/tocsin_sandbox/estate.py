@@ -11,9 +11,13 @@ from typing import Any
 
 import asyncpg
 
+from tocsin_sandbox.alexandria_api import AlexandriaApi
+from tocsin_sandbox.chain import Chain
 from tocsin_sandbox.identity import IdentityProvider
+from tocsin_sandbox.orchestrator import Orchestrator
 from tocsin_sandbox.postgresql import Cluster, Installation
 from tocsin_sandbox.serving import Site, free_port
+from tocsin_sandbox.signing import Signer
 from tocsin_sandbox.storage import Storage
 from tocsin_sandbox.wipe import BUCKETS, Life, ReadOnlyRole, furnish
 from tocsin_sandbox.wipe_api import WipeApi
@@ -34,6 +38,13 @@ class Estate:
     keycloak_management: Site
     wipe_api: WipeApi
     wipe: Site
+    signer: Signer
+    signing: Site
+    chain: Chain
+    provider: Site
+    orchestrator: Orchestrator
+    alexandria_api: AlexandriaApi
+    alexandria: Site
     life: Life
     role: ReadOnlyRole = field(default_factory=ReadOnlyRole)
     keycloak_role: ReadOnlyRole = field(default_factory=ReadOnlyRole)
@@ -54,6 +65,15 @@ class Estate:
         )
         jwks = {realm.issuer: f"{realm.issuer}/protocol/openid-connect/certs" for realm in identity.realms.values()}
         wipe_api = WipeApi(database, storage, jwks)
+        signer = await asyncio.to_thread(Signer)
+        chain = Chain()
+        provider = Site(free_port(), chain.build)
+        orchestrator = Orchestrator(folder / "orchestrator.sock")
+        alexandria_api = AlexandriaApi(orchestrator.path)
+
+        async def anchor(digest: bytes) -> str | None:
+            return chain.anchor(digest) if provider.running else None
+
         return cls(
             database=database,
             keycloak_database=keycloak_database,
@@ -63,7 +83,14 @@ class Estate:
             keycloak_management=Site(free_port(), identity.build_management),
             wipe_api=wipe_api,
             wipe=Site(free_port(), wipe_api.build),
-            life=Life(database, storage, _practice_anchor),
+            signer=signer,
+            signing=Site(free_port(), signer.build),
+            chain=chain,
+            provider=provider,
+            orchestrator=orchestrator,
+            alexandria_api=alexandria_api,
+            alexandria=Site(free_port(), alexandria_api.build),
+            life=Life(database, storage, anchor),
         )
 
     async def start(self, progress: Progress = lambda line: None) -> None:
@@ -78,6 +105,13 @@ class Estate:
                 group.create_task(self._start_storage(progress))
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
+        await self.signing.start()
+        progress("signer")
+        await self.provider.start()
+        progress("blockchain")
+        await self.orchestrator.start()
+        await self.alexandria.start()
+        progress("Alexandria")
         await self.wipe.start()
         await self.life.pulse()
         self._life_task = asyncio.create_task(self.life.run(), name="life of the platform")
@@ -92,6 +126,10 @@ class Estate:
         await self.release()
         await asyncio.gather(
             self.wipe.stop(),
+            self.alexandria.stop(),
+            self.orchestrator.stop(),
+            self.provider.stop(),
+            self.signing.stop(),
             self.keycloak.stop(),
             self.keycloak_management.stop(),
             self.storage.stop(),
@@ -136,7 +174,3 @@ async def _answers(cluster: Cluster) -> bool:
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
         return False
     return True
-
-
-async def _practice_anchor(digest: bytes) -> str | None:
-    return "0x" + digest.hex()

@@ -71,11 +71,11 @@ class Realm:
     sessions: set[str] = field(default_factory=set)
 
     def rotate(self) -> None:
-        """A new signing key, active at once, with the one before still published: Keycloak's documented rotation.
+        """A new signing key, active at once, with those before still published: Keycloak's documented rotation.
 
         There is no way back: a key that has signed must stay published. Once caches have run out all is well again.
         """
-        self.keys = [new_key("sig"), self.keys[0]]
+        self.keys = [new_key("sig"), *self.keys[:4]]
 
     def published_keys(self) -> list[dict[str, Any]]:
         signing = [] if self.jwks is Jwks.NO_SIGNING else self.keys

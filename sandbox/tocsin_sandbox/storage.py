@@ -80,6 +80,14 @@ class Storage:
         if self._server is not None:
             await asyncio.to_thread(self._shut_down)
 
+    def behave(self, mood: StorageMood) -> None:
+        """Turn to ``mood``; requests that a silent server held back go on."""
+        self.mood = mood
+        if mood is StorageMood.SILENT:
+            self._woken.clear()
+        else:
+            self._woken.set()
+
     async def deny(self, bucket: str, *actions: str) -> None:
         """Take ``actions`` (IAM names, ``s3:PutObject``) on ``bucket`` from the platform's user; none allows all."""
         if actions:
@@ -131,7 +139,8 @@ class Storage:
         if self._app is None:
             _check_canonical_signatures()
             self._app = cast("_WsgiApp", DomainDispatcherApplication(create_backend_app))
-        self._woken.clear()
+        if self.mood is StorageMood.SILENT:
+            self._woken.clear()
         self._server = make_server(
             "127.0.0.1", self.port, self._front, threaded=True, request_handler=MotoRequestHandler
         )
@@ -183,9 +192,7 @@ class Storage:
         import botocore.session
         from botocore.config import Config
 
-        config = Config(
-            retries={"max_attempts": 0}, connect_timeout=5, read_timeout=10, s3={"addressing_style": "path"}
-        )
+        config = Config(retries={"max_attempts": 0}, connect_timeout=5, read_timeout=3, s3={"addressing_style": "path"})
         return botocore.session.get_session().create_client(
             service, endpoint_url=self.url, region_name=REGION, config=config, **self._admin
         )

@@ -35,7 +35,7 @@ async def _restore_bucket(estate: Estate) -> None:
 
 def _mood(mood: StorageMood) -> Act:
     async def act(estate: Estate) -> None:
-        estate.storage.mood = mood
+        estate.storage.behave(mood)
 
     return act
 

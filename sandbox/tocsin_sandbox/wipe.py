@@ -15,6 +15,7 @@ from typing import Any
 import asyncpg
 from botocore.exceptions import BotoCoreError, ClientError
 
+from tocsin_sandbox.chain import CHAIN_ID
 from tocsin_sandbox.postgresql import Cluster
 from tocsin_sandbox.storage import Storage
 
@@ -40,7 +41,6 @@ BUCKETS = {
 }
 """Published variables; the names are the sandbox's own, since no default is published."""
 
-CHAIN_ID = "31337"
 _PULSE_SECONDS = 1.0
 _KEPT = 500
 
@@ -81,14 +81,13 @@ async def furnish(cluster: Cluster, role: ReadOnlyRole) -> None:
 
 @dataclass(slots=True)
 class Life:
-    """What happens in a healthy platform, at a gentle pace. ``idle_queues`` have no worker; ``anchoring`` off leaves
-    certificates without a transaction."""
+    """What happens in a healthy platform, at a gentle pace. ``idle_queues`` have no worker; ``anchor``
+    gives no transaction while the chain takes none."""
 
     cluster: Cluster
     storage: Storage
     anchor: Callable[[bytes], Awaitable[str | None]]
     idle_queues: set[str] = field(default_factory=set)
-    anchoring: bool = True
     _beats: int = 0
 
     async def run(self) -> None:
@@ -107,11 +106,13 @@ class Life:
         self._beats += 1
         connection = await self.cluster.connect(DATABASE)
         try:
-            await self._submit(connection)
+            async with connection.transaction():
+                await self._submit(connection)
+                await self._work(connection)
+            await self._forget(connection)
             if self._beats % 5 == 1:
                 await self._certify(connection)
-            await self._work(connection)
-            await self._forget(connection)
+                await self._anchor_late(connection)
         finally:
             await connection.close(timeout=2)
 
@@ -143,15 +144,29 @@ class Life:
         await self._put("S3_BUCKET_CERTIFICATES", pdf_key, pdf)
         await self._put("S3_BUCKET_CERTIFICATES", json_key, document)
         digests = [hashlib.sha256(content).hexdigest() for content in (pdf, document)]
-        transaction = await self.anchor(bytes.fromhex(digests[1])) if self.anchoring else None
+        transaction = await self.anchor(bytes.fromhex(digests[1]))
         await connection.execute(
             """INSERT INTO certificates (tenant_id, organization_id, proof_id, status, anchor_chain_id, anchor_tx_hash,
                                          pdf_key, pdf_sha256, json_key, json_sha256)
                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)""",
             TENANT, ORGANIZATION, proof, "CERTIFIED" if transaction else "CERTIFIED_NO_ANCHOR",
-            CHAIN_ID if transaction else "", transaction or "",
+            str(CHAIN_ID) if transaction else "", transaction or "",
             pdf_key, digests[0], json_key, digests[1],
         )  # fmt: skip
+
+    async def _anchor_late(self, connection: asyncpg.Connection[Any]) -> None:
+        """The anchor worker tries again what the chain did not take; certificates that a fault planted are left."""
+        rows = await connection.fetch(
+            "SELECT id, json_sha256 FROM certificates WHERE anchor_tx_hash = '' AND anchor_chain_id = '' LIMIT 20"
+        )
+        for row in rows:
+            transaction = await self.anchor(bytes.fromhex(row["json_sha256"]))
+            if transaction is None:
+                return
+            await connection.execute(
+                "UPDATE certificates SET status = 'CERTIFIED', anchor_chain_id = $2, anchor_tx_hash = $3 WHERE id = $1",
+                row["id"], str(CHAIN_ID), transaction,
+            )  # fmt: skip
 
     async def _put(self, variable: str, key: str, body: bytes) -> None:
         await self.storage.call("put_object", Bucket=BUCKETS[variable], Key=key, Body=body)

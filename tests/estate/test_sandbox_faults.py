@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from tocsin.config import Configuration, Registry, Sources, load
 from tocsin_sandbox.fault import Fault
 from tocsin_sandbox.faults import FAULTS
 from tocsin_sandbox.session import Plan, Session
+from tocsin_sandbox.switches import FlipError
 
 pytestmark = [pytest.mark.estate, pytest.mark.asyncio(loop_scope="module")]
 
@@ -50,7 +52,7 @@ async def test_every_probe_of_the_profile_is_ok_on_the_untouched_estate(practice
     assert {name: (run.verdict, run.detail) for name, run in probed.items() if run.verdict != ("ok", None)} == {}
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.expected_probe], ids=lambda fault: fault.name)
 async def test_a_fault_turns_the_expected_probe_red_with_the_expected_reason_until_it_is_undone(
     practice: Practice, fault: Fault
 ) -> None:
@@ -67,3 +69,17 @@ async def test_a_fault_turns_the_expected_probe_red_with_the_expected_reason_unt
     assert broken.outcome.reason == fault.expected_reason, broken.outcome
     healed = await practice.probe(fault.expected_probe)
     assert healed.verdict == ("ok", None), healed.outcome
+
+
+async def test_all_faults_together_can_be_healed(practice: Practice) -> None:
+    for fault in FAULTS:
+        with contextlib.suppress(FlipError):  # one that needs what another has taken away
+            await practice.session.switches.cause(fault.name)
+    await practice.session.switches.heal()
+    assert practice.session.switches.active == ()
+    assert await practice.session.estate.alexandria_api.orchestrator_answers()
+    for name in practice.configuration.probes:
+        await practice.probe(name)
+    practice.clock.offset += max(fault.lingers for fault in FAULTS)
+    probed = {name: (await practice.probe(name)) for name in practice.configuration.probes}
+    assert {name: (run.verdict, run.detail) for name, run in probed.items() if run.verdict != ("ok", None)} == {}

@@ -1,0 +1,171 @@
+"""Alexandria EE's HTTP API as far as it is published, in front of the orchestrator's socket.
+
+Published: ``/ready`` is 200, and 503 usually means that the orchestrator's socket is not up; ``/license`` and
+``/admin/license``, ``/admin/status``, ``/auth/setup``, ``/auth/providers``, ``/admin/llm``, ``/v1/backends`` and
+``POST /admin/audit/verify`` with the fields used here; 402 ``quota_exceeded``. Not published: the body of ``/ready``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+ENTITLEMENTS = ("multi_tenant", "oidc", "scim", "audit_export")
+_DAY = 86400
+GRACE_SECONDS = 14 * _DAY
+"""The length of the grace period is not published; this is the sandbox's own."""
+
+
+@dataclass(slots=True)
+class License:
+    """What the running licence allows and what is used. ``days``: until its end, negative when it has passed."""
+
+    tier: str = "enterprise"
+    current_seats: int = 42
+    max_seats: int = 100
+    current_tenants: int = 3
+    max_tenants: int = 10
+    days: int = 200
+
+    def expires_at(self) -> str:
+        end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=self.days)
+        return end.replace(microsecond=0).isoformat().replace("+00:00", "Z")
+
+
+@dataclass(slots=True)
+class AlexandriaApi:
+    """The API. ``needs_setup``: every administrator is disabled, so setup is open to anybody again.
+    ``chain_verified``: what the platform's own verification says. ``backend_enabled``: of the default LLM backend."""
+
+    socket: Path
+    license: License = field(default_factory=License)
+    needs_setup: bool = False
+    chain_verified: bool = True
+    backend_enabled: bool = True
+    username: str = "probe@example.org"
+    password: str = field(default_factory=lambda: secrets.token_urlsafe(12))
+    locked: bool = False
+    tokens: set[str] = field(default_factory=set)
+
+    def build(self) -> web.Application:
+        app = web.Application()
+        app.router.add_get("/ready", self._ready)
+        app.router.add_get("/license", self._license)
+        app.router.add_get("/auth/setup", self._setup)
+        app.router.add_get("/auth/providers", self._providers)
+        app.router.add_post("/auth/login", self._login)
+        app.router.add_get("/v1/backends", self._backends)
+        app.router.add_get("/admin/license", self._admin_license)
+        app.router.add_get("/admin/status", self._status)
+        app.router.add_get("/admin/llm", self._backends)
+        app.router.add_get("/admin/tenants", self._tenants)
+        app.router.add_post("/admin/tenants", self._create_tenant)
+        app.router.add_post("/admin/audit/verify", self._verify)
+        return app
+
+    async def orchestrator_answers(self) -> bool:
+        """Whether somebody accepts on the orchestrator's socket."""
+        try:
+            async with asyncio.timeout(1):
+                _, writer = await asyncio.open_unix_connection(self.socket)
+        except (OSError, TimeoutError):
+            return False
+        writer.close()
+        return True
+
+    async def _ready(self, request: web.Request) -> web.Response:
+        ready = await self.orchestrator_answers()
+        return web.json_response({"status": "ready" if ready else "unavailable"}, status=200 if ready else 503)
+
+    async def _license(self, request: web.Request) -> web.Response:
+        running = self.license
+        return web.json_response(
+            {
+                "tier": running.tier,
+                "expires_at": running.expires_at(),
+                "current_seats": running.current_seats,
+                "max_seats": running.max_seats,
+                "current_tenants": running.current_tenants,
+                "max_tenants": running.max_tenants,
+            }
+        )
+
+    async def _admin_license(self, request: web.Request) -> web.Response:
+        self._authenticate(request)
+        days = self.license.days
+        return web.json_response(
+            {
+                "tier": self.license.tier,
+                "entitlements": list(ENTITLEMENTS),
+                "expires_at": self.license.expires_at(),
+                "days_remaining": max(days, 0),
+                "grace_remaining_seconds": 0 if days >= 0 else max(GRACE_SECONDS + days * _DAY, 0),
+            }
+        )
+
+    async def _setup(self, request: web.Request) -> web.Response:
+        return web.json_response({"needs_setup": self.needs_setup})
+
+    async def _providers(self, request: web.Request) -> web.Response:
+        provider = {"name": "exawipe", "display_name": "Single sign-on", "kind": "oidc"}
+        return web.json_response({"providers": [provider]})
+
+    async def _login(self, request: web.Request) -> web.Response:
+        """Published: 401 for bad or disabled, 429 for limited or locked; access tokens last 15 minutes."""
+        if self.locked:
+            return _error(429, "account_locked")
+        asked: dict[str, Any] = await request.json()
+        given = str(asked.get("password", ""))
+        if asked.get("email") != self.username or not secrets.compare_digest(given.encode(), self.password.encode()):
+            return _error(401, "invalid_credentials")
+        token = secrets.token_urlsafe(32)
+        self.tokens.add(token)
+        return web.json_response({"access_token": token, "token_type": "Bearer", "expires_in": 900})
+
+    async def _backends(self, request: web.Request) -> web.Response:
+        self._authenticate(request)
+        backend = {
+            "id": "1", "name": "practice", "kind": "open-ai", "model": "practice-1", "is_default": True,
+            "enabled": self.backend_enabled, "status": "active" if self.backend_enabled else "inactive",
+        }  # fmt: skip
+        return web.json_response({"backends": [backend]})
+
+    async def _status(self, request: web.Request) -> web.Response:
+        self._authenticate(request)
+        up = await self.orchestrator_answers()
+        return web.json_response({"orchestrator": "up" if up else "down", "api": "up", "utils": "up"})
+
+    async def _tenants(self, request: web.Request) -> web.Response:
+        self._authenticate(request)
+        count = self.license.current_tenants
+        return web.json_response(
+            {"tenants": [{"id": str(n), "slug": f"t{n}", "disabled": False} for n in range(count)]}
+        )
+
+    async def _create_tenant(self, request: web.Request) -> web.Response:
+        self._authenticate(request)
+        used, limit = self.license.current_tenants, self.license.max_tenants
+        if used >= limit:
+            body = {"error": "quota_exceeded", "resource": "tenants", "limit": limit, "current": used}
+            return web.json_response(body, status=402)
+        self.license.current_tenants += 1
+        return web.json_response({"id": str(used)}, status=201)
+
+    async def _verify(self, request: web.Request) -> web.Response:
+        self._authenticate(request)
+        return web.json_response({"verified": self.chain_verified})
+
+    def _authenticate(self, request: web.Request) -> None:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or token not in self.tokens:
+            raise web.HTTPUnauthorized(text='{"error":"unauthorized"}', content_type="application/json")
+
+
+def _error(status: int, code: str) -> web.Response:
+    return web.json_response({"error": code}, status=status)

@@ -1,0 +1,126 @@
+"""Faults of Alexandria EE that need no cluster: its API, its licence, its orchestrator's socket."""
+
+from __future__ import annotations
+
+from tocsin_sandbox.alexandria_api import License
+from tocsin_sandbox.estate import Estate
+from tocsin_sandbox.fault import Act, Fault
+from tocsin_sandbox.serving import Mood
+
+_SERVING = "api-not-serving"
+_QUOTA = "quota-exceeded"
+_AUDIT = "audit-chain"
+_HEALTHY = License()
+
+
+async def _stop(estate: Estate) -> None:
+    await estate.alexandria.stop()
+
+
+async def _start(estate: Estate) -> None:
+    await estate.alexandria.start()
+
+
+async def _stop_orchestrator(estate: Estate) -> None:
+    await estate.orchestrator.stop()
+
+
+async def _abandon_socket(estate: Estate) -> None:
+    await estate.orchestrator.stop(leave_socket=True)
+
+
+async def _start_orchestrator(estate: Estate) -> None:
+    await estate.orchestrator.start()
+
+
+def _serving(serving: bool) -> Act:
+    async def act(estate: Estate) -> None:
+        await estate.orchestrator.serve(serving)
+
+    return act
+
+
+def _mood(mood: Mood) -> Act:
+    async def act(estate: Estate) -> None:
+        estate.alexandria.mood = mood
+
+    return act
+
+
+def _licence(name: str, value: int) -> Act:
+    async def act(estate: Estate) -> None:
+        setattr(estate.alexandria_api.license, name, value)
+
+    return act
+
+
+def _set(name: str, value: object) -> Act:
+    async def act(estate: Estate) -> None:
+        setattr(estate.alexandria_api, name, value)
+
+    return act
+
+
+def _fault(
+    name: str, title: str, effect: str, incident: str, reason: str, cause: Act, undo: Act, knob: str = ""
+) -> Fault:
+    return Fault(name, title, effect, "alexandria", incident, "", reason, cause, undo, knob)
+
+
+FAULTS = (
+    _fault(
+        "alexandria-stopped", "Alexandria's API is down", "Its server is stopped: connections are refused.",
+        _SERVING, "connection_refused", _stop, _start,
+    ),
+    _fault(
+        "alexandria-html", "A dashboard answers instead of the API",
+        "Every path answers 200 with a page, as nginx does on the service's port.",
+        _SERVING, "html_instead_of_json", _mood(Mood.HTML), _mood(Mood.NORMAL),
+    ),
+    _fault(
+        "orchestrator-stopped", "The orchestrator is not running", "Its socket is gone; /ready answers 503.",
+        _SERVING, "socket_missing", _stop_orchestrator, _start_orchestrator, "orchestrator",
+    ),
+    _fault(
+        "orchestrator-socket-stale", "The orchestrator died and left its socket", "Nobody listens behind the socket.",
+        _SERVING, "nobody_listening", _abandon_socket, _start_orchestrator, "orchestrator",
+    ),
+    _fault(
+        "orchestrator-not-serving", "The orchestrator says that it does not serve", "Its health is NOT_SERVING.",
+        _SERVING, "not_serving", _serving(False), _serving(True),
+    ),
+    _fault(
+        "seats-exhausted", "All seats are taken", "/license says 100 of 100 seats.",
+        _QUOTA, "seats_exhausted", _licence("current_seats", _HEALTHY.max_seats),
+        _licence("current_seats", _HEALTHY.current_seats), "seats",
+    ),
+    _fault(
+        "seats-low", "Seats are running out", "/license says 96 of 100 seats.",
+        _QUOTA, "seats_low", _licence("current_seats", 96), _licence("current_seats", _HEALTHY.current_seats), "seats",
+    ),
+    _fault(
+        "tenants-exhausted", "All tenants are taken", "/license says 10 of 10 tenants; another gets 402.",
+        _QUOTA, "tenants_exhausted", _licence("current_tenants", _HEALTHY.max_tenants),
+        _licence("current_tenants", _HEALTHY.current_tenants),
+    ),
+    _fault(
+        "licence-expiring", "The licence ends in six days", "expires_at is six days away.",
+        _QUOTA, "expiring", _licence("days", 6), _licence("days", _HEALTHY.days), "licence days",
+    ),
+    _fault(
+        "licence-in-grace", "The licence has ended", "It ended three days ago; the grace period runs.",
+        _QUOTA, "in_grace", _licence("days", -3), _licence("days", _HEALTHY.days), "licence days",
+    ),
+    _fault(
+        "setup-open", "Anybody may set up an administrator", "/auth/setup says needs_setup on a live system.",
+        _SERVING, "assertion_failed", _set("needs_setup", True), _set("needs_setup", False),
+    ),
+    _fault(
+        "backend-disabled", "The default LLM backend is disabled", "/v1/backends says so; queries would get 503.",
+        _SERVING, "assertion_failed", _set("backend_enabled", False), _set("backend_enabled", True),
+    ),
+    _fault(
+        "audit-verify-fails", "The platform says that its audit chain is broken", "verify answers verified: false.",
+        _AUDIT, "chain_broken", _set("chain_verified", False), _set("chain_verified", True),
+    ),
+)  # fmt: skip
