@@ -16,6 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from tocsin_sandbox import postgresql
+from tocsin_sandbox.processes import Account, run_to_end
+
 pytestmark = pytest.mark.estate
 
 TOCSIN = [sys.executable, "-m", "tocsin.cli"]
@@ -252,3 +255,17 @@ def test_once_prints_an_outcome_of_each_probe_and_ends_well(folder: Path) -> Non
     assert done.returncode == 0, done.stderr
     outcomes = [json.loads(line) for line in done.stdout.splitlines()]
     assert {outcome["status"] for outcome in outcomes} == {"ok"}
+
+
+async def test_postgresql_runs_from_a_copy_where_its_account_cannot_reach_the_wheel(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def out_of_reach(program: Path, account: Account) -> bool:
+        return False
+
+    monkeypatch.setattr(postgresql, "_can_run", out_of_reach)
+    monkeypatch.setattr(postgresql, "unprivileged_account", lambda: Account("me", os.geteuid(), os.getegid()))
+    installation = await postgresql.Installation.find(folder)
+    assert folder in installation.programs.parents
+    code, output = await run_to_end([installation.programs / "postgres", "--version"])
+    assert (code, output.startswith("postgres (PostgreSQL)")) == (0, True)
