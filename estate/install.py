@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from estate.recipes import (
+    DebianRoot,
     Edit,
     GoEdited,
     GoMain,
@@ -68,6 +69,8 @@ class Entry:
     name: str
     version: str
     source: Recipe | Debian
+    needs: tuple[str, ...] = ()
+    """Names of the entries that its recipe works with."""
 
     @property
     def home(self) -> Path:
@@ -147,6 +150,14 @@ TABLE: tuple[Entry, ...] = (
     ),
     Entry("nginx", "1.22", Debian(("nginx-light",), "/usr/sbin", ("nginx",))),
     Entry("chromium", "debian-12", Debian(("chromium", "chromium-driver"), "/usr/bin", ("chromium", "chromedriver"))),
+    Entry("buildah", "1.28", Debian(("buildah",), "/usr/bin", ("buildah",))),
+    Entry("debootstrap", "1.0", Debian(("debootstrap",), "/usr/sbin", ("debootstrap",))),
+    Entry(
+        "debian-root",
+        "12-python-3.11",
+        DebianRoot("bookworm", ("ca-certificates", "python3", "python3-venv")),
+        needs=("debootstrap",),
+    ),
     Entry("etcd", "3.4", Debian(("etcd-server",), "/usr/bin", ("etcd",))),
     Entry(
         "kubernetes",
@@ -274,6 +285,8 @@ def install(entries: Sequence[Entry], *, jobs: int = 2) -> None:
 
 def _build(entry: Entry) -> None:
     assert not isinstance(entry.source, Debian)
+    for name in entry.needs:
+        ensure(name)
     root = cache_root()
     root.mkdir(parents=True, exist_ok=True)
     with _lock(root / f".{entry.name}-{entry.version}.lock", entry.name):

@@ -22,6 +22,7 @@ _HOW_TO_GET = {
     "mvn": "install Maven (Debian: apt-get install maven)",
     "npm": "install Node.js with npm (Debian: apt-get install npm)",
     "apt-get": "use a Debian machine, or put the packages' binaries on it by other means",
+    "debootstrap": "apt-get install debootstrap",
 }
 
 _POLICY = Path("/usr/sbin/policy-rc.d")
@@ -258,6 +259,48 @@ class NpmPackage:
         (executable,) = shop.folder.glob(self.binary)
         (shop.folder / "bin").mkdir()
         (shop.folder / "bin" / self.name).symlink_to(Path("..") / executable.relative_to(shop.folder))
+
+
+@dataclass(frozen=True)
+class DebianRoot:
+    """A minimal Debian system as `root.tar`, to build container images on. Needs root and debootstrap.
+
+    It comes from where this machine's own apt gets that suite.
+    """
+
+    suite: str
+    packages: tuple[str, ...]
+
+    def __call__(self, shop: Workshop) -> None:
+        root = shop.folder / "root"
+        included = f"--include={','.join(self.packages)}"
+        shop.run(["debootstrap", "--variant=minbase", included, self.suite, str(root), apt_site(self.suite)])
+        # Neither what was downloaded, nor where from.
+        for pattern in (
+            "var/cache/apt/archives/*.deb",
+            "var/lib/apt/lists/*",
+            "etc/apt/sources.list",
+            "etc/resolv.conf",
+        ):
+            for path in root.glob(pattern):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shop.run(["tar", "--numeric-owner", "--one-file-system", "-C", str(root), "-cf", "root.tar", "."])
+        shutil.rmtree(root)
+
+
+def apt_site(suite: str) -> str:
+    """Where this machine's apt gets the component `main` of a suite. Raises InstallError."""
+    listed = subprocess.run(
+        [require("apt-get"), "indextargets", "--format", "$(SITE) $(RELEASE) $(COMPONENT)", "Created-By: Packages"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    for line in listed.stdout.splitlines():
+        site, release, component = line.split()
+        if (release, component) == (suite, "main"):
+            return site
+    raise InstallError(f"apt on this machine knows no source of {suite} main: {listed.stderr}")
 
 
 def install_debian(packages: Sequence[str], log: Path) -> None:
