@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Annotated
 
 import typer
@@ -61,9 +61,8 @@ async def _all(
         progress = Progress(
             SpinnerColumn(), TextColumn("{task.completed}/{task.total} probes"), TimeElapsedColumn(), transient=True
         )
-        if not as_json and console.is_terminal:
-            progress.start()
-        try:
+        shown = not as_json and console.is_terminal
+        with progress if shown else nullcontext():
             task = progress.add_task("probes", total=len(specs))
             for ended in asyncio.as_completed([_one(runner, spec, registry) for spec in specs]):
                 spec, run = await ended
@@ -72,9 +71,7 @@ async def _all(
                 if as_json:
                     typer.echo(json.dumps(run_document(spec, run)))
                 else:
-                    progress.console.print(_line(spec, run), highlight=False, soft_wrap=True)
-        finally:
-            progress.stop()
+                    (progress.console if shown else console).print(_line(spec, run), highlight=False, soft_wrap=True)
     return statuses
 
 
