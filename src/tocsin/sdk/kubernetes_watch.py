@@ -1,0 +1,212 @@
+"""All objects of one resource in one namespace, kept current: a paged list now and then, a watch in between.
+
+Kubernetes documentation, "Kubernetes API Concepts": "Efficient detection of changes", "410 Gone responses", "Watch
+bookmarks", "Retrieving large results sets in chunks".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+
+from tocsin.model import CommonReason
+from tocsin.sdk.faults import ProbeFault, explain
+from tocsin.sdk.kubernetes_objects import Store
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    import aiohttp
+
+    from tocsin.sdk.context import ProbeContext
+
+RESYNC_SECONDS: Final = 600.0
+"""How often everything is listed anew, in case a watch missed something."""
+WATCH_SECONDS: Final = 20
+"""How long one watch request lasts; the next one goes on from where it ended, and costs nothing.
+
+It bounds how old an answer can be when the server stands still without closing the connection.
+"""
+SLACK_SECONDS: Final = 5.0
+PAGE: Final = 250
+"""Objects of one page of a list: what is decoded without giving way to other work."""
+MAX_PAGES: Final = 400
+MAX_EVENT_BYTES: Final = 8 << 20
+"""More than the largest object that etcd takes (1.5 MiB by default)."""
+RETRY_SECONDS: Final = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+S = TypeVar("S", bound=Store)
+
+
+class Client(Protocol):
+    def answer(
+        self, path: str, query: Mapping[str, str], headers: Mapping[str, str], seconds: float
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]: ...
+
+
+class Watch(Generic[S]):
+    """Keeps a store current from the first time somebody asks for it until `close`.
+
+    ``lists`` counts the lists that were begun, for tests and benchmarks.
+    """
+
+    def __init__(self, client: Client, path: str, query: Mapping[str, str], make: Callable[[], S]) -> None:
+        self.lists = 0
+        self._client = client
+        self._path = path
+        self._query = dict(query)
+        self._make = make
+        self._store: S | None = None
+        self._version = ""
+        self._listed_at = 0.0
+        self._heard_at = 0.0
+        self._fault: ProbeFault | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+
+    async def current(self, ctx: ProbeContext) -> S:
+        """The store, heard of within `WATCH_SECONDS` and a little. Raises `ProbeFault` when the run's time is not
+        enough for that, with what went wrong last."""
+        loop = asyncio.get_running_loop()
+        if self._task is None or self._task.done():
+            self._task = loop.create_task(self._keep(), name=f"watch {self._path}")
+        until = loop.time() + ctx.remaining() * 0.8
+        while (store := self._fresh(loop.time())) is None:
+            if self._fault is not None and self._fault.finding.reason != CommonReason.DEPENDENCY_UNKNOWN:
+                # Credentials do not get better within a run.
+                raise self._fault
+            self._changed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(until):
+                    await self._changed.wait()
+                continue
+            raise self._fault or ProbeFault(
+                CommonReason.DEPENDENCY_UNKNOWN, f"the Kubernetes API gave no {self._path.rpartition('/')[2]} in time"
+            )
+        return store
+
+    async def close(self) -> None:
+        """Ends the watch."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=1)
+            self._task = None
+
+    def _fresh(self, now: float) -> S | None:
+        if self._fault is not None or now - self._heard_at > WATCH_SECONDS + SLACK_SECONDS:
+            return None
+        return self._store
+
+    async def _keep(self) -> None:
+        failures = 0
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                if not self._version or loop.time() - self._listed_at > RESYNC_SECONDS:
+                    await self._list()
+                await self._follow()
+                failures = 0
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, the runs are to say it, and the watch goes on
+                if _is_expired(error) and not failures:
+                    self._version = ""
+                    failures += 1
+                    continue
+                self._version = "" if _is_expired(error) else self._version
+                finding = explain(error)
+                self._fault = error if isinstance(error, ProbeFault) else _as_fault(finding.reason, finding.detail)
+                self._changed.set()
+                await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)] * random.uniform(0.8, 1.2))
+                failures += 1
+
+    async def _list(self) -> None:
+        """Reads everything, a page at a time, and swaps it in when it is complete."""
+        self.lists += 1
+        store, query, version = self._make(), {**self._query, "limit": str(PAGE)}, ""
+        for _ in range(MAX_PAGES):
+            async with self._client.answer(self._path, query, _JSON, WATCH_SECONDS) as answer:
+                body = b"".join([chunk async for chunk in answer.content.iter_any()])
+            page = json.loads(body)
+            del body
+            for item in page.get("items") or ():
+                store.put(item)
+            version = page["metadata"]["resourceVersion"]
+            following = page["metadata"].get("continue")
+            if not following:
+                break
+            query["continue"] = following
+        else:
+            raise _as_fault("too_much", f"more than {PAGE * MAX_PAGES} objects match {self._query}")
+        self._store, self._version = store, version
+        self._listed_at = asyncio.get_running_loop().time()
+        self._heard()
+
+    async def _follow(self) -> None:
+        """One watch request, to its end. Raises a fault with the status 410 when a list is needed first."""
+        query = {
+            **self._query,
+            "watch": "1",
+            "resourceVersion": self._version,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(WATCH_SECONDS),
+        }
+        async with self._client.answer(self._path, query, _JSON, WATCH_SECONDS + SLACK_SECONDS) as answer:
+            self._heard()
+            async for line in _lines(answer):
+                self._apply(json.loads(line))
+                self._heard()
+        self._heard()
+
+    def _apply(self, event: Mapping[str, Any]) -> None:
+        kind, item = event["type"], event["object"]
+        if kind == "ERROR":
+            raise _WatchError(int(item.get("code") or 0), str(item.get("message", "")))
+        assert self._store is not None, "a watch begins after a list"
+        if kind in ("ADDED", "MODIFIED"):
+            self._store.put(item)
+        elif kind == "DELETED":
+            self._store.delete(item)
+        self._version = item["metadata"]["resourceVersion"]
+
+    def _heard(self) -> None:
+        self._heard_at = asyncio.get_running_loop().time()
+        self._fault = None
+        self._changed.set()
+
+
+_JSON: Final = {"Accept": "application/json"}
+
+
+class _WatchError(ProbeFault):
+    """An ERROR event inside a watch; ``status`` as of an HTTP answer."""
+
+    def __init__(self, status: int, said: str) -> None:
+        super().__init__(CommonReason.DEPENDENCY_UNKNOWN, f"the Kubernetes API ended a watch: {status} {said}")
+        self.status = status
+
+
+def _is_expired(error: Exception) -> bool:
+    return getattr(error, "status", 0) == 410
+
+
+def _as_fault(reason: str, detail: str) -> ProbeFault:
+    return ProbeFault(CommonReason.DEPENDENCY_UNKNOWN, f"the Kubernetes API cannot be watched: {reason}: {detail}")
+
+
+async def _lines(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """The events of a watch, one JSON document a line. Raises `ProbeFault` for one that is larger than any object."""
+    rest = bytearray()
+    async for chunk in answer.content.iter_any():
+        rest += chunk
+        while (end := rest.find(b"\n")) >= 0:
+            line = bytes(rest[:end])
+            del rest[: end + 1]
+            if line.strip():
+                yield line
+        if len(rest) > MAX_EVENT_BYTES:
+            raise _as_fault("too_much", f"an event of more than {MAX_EVENT_BYTES} bytes")
