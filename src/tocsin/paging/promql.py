@@ -1,6 +1,7 @@
 """Just enough of PromQL to lint it: which series an expression selects and which labels it names.
 
-Grammar facts: https://prometheus.io/docs/prometheus/latest/querying/basics/. `promtool` remains the judge of syntax.
+Grammar facts: https://prometheus.io/docs/prometheus/latest/querying/basics/; Grafana writes times of its own
+(``$__rate_interval``, ``$__range``) where a duration stands. `promtool` remains the judge of syntax.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from tocsin.sdk.quantities import parse_duration
+
 _TOKEN = re.compile(
     r"""(?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|`[^`]*`)
       | (?P<comment>\#[^\n]*)
-      | (?P<duration>\d[\d.]*(?:ms|[smhdwy])(?:\d+(?:ms|[smhdwy]))*)
+      | (?P<duration>\$__[a-z_]+|\d[\d.]*(?:ms|[smhdwy])(?:\d+(?:ms|[smhdwy]))*)
       | (?P<number>(?:0x[0-9a-fA-F]+|\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+))
       | (?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)
       | (?P<symbol>=~|!~|!=|==|>=|<=|[-+*/%^=<>(){}\[\],@])""",
@@ -21,6 +24,11 @@ _TOKEN = re.compile(
 _GROUPING = {"by", "without", "on", "ignoring", "group_left", "group_right"}
 _WORDS = _GROUPING | {"and", "or", "unless", "bool", "offset", "inf", "nan", "atan2", "start", "end"}
 _MATCHERS = {"=", "!=", "=~", "!~"}
+_OUTERMOST = re.compile(
+    r"""\s*(?:time\(\)\s*-\s*)?(?P<aggregation>absent|absent_over_time|vector|sum|min|max|avg|count|group|stddev|stdvar
+      |topk|bottomk|quantile|count_values)\s*(?:(?P<clause>by|without)\s*\((?P<labels>[^)]*)\))?\s*\(""",
+    re.VERBOSE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,8 @@ class Selector:
 
     metric: str
     matchers: tuple[Matcher, ...] = ()
+    window: float = 0.0
+    """Seconds of its range; 0 for an instant selector, and for a range that a dashboard fills in."""
 
     def accepts(self, labels: Mapping[str, str]) -> bool:
         """Whether a series of this metric with ``labels`` would be selected; an absent label is empty."""
@@ -57,18 +67,25 @@ class Selector:
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """What a PromQL expression reads: its selectors, and the labels of its grouping clauses."""
+    """What a PromQL expression reads: its selectors, and the labels of its grouping clauses.
+
+    ``kept``: the labels that its outermost aggregation leaves; None when it does not begin with one.
+    ``constant``: it reads nothing at all.
+    """
 
     selectors: tuple[Selector, ...]
     grouping_labels: frozenset[str]
+    kept: frozenset[str] | None = None
+
+    @property
+    def constant(self) -> bool:
+        return not self.selectors
 
 
 def parse(expression: str) -> Expression:
     """Reads the selectors and grouping labels. Never raises: what is not understood is passed over."""
     tokens = [
-        (str(match.lastgroup), match.group())
-        for match in _TOKEN.finditer(expression)
-        if match.lastgroup not in ("comment", "duration")
+        (str(match.lastgroup), match.group()) for match in _TOKEN.finditer(expression) if match.lastgroup != "comment"
     ]
     selectors: list[Selector] = []
     grouping: set[str] = set()
@@ -87,9 +104,26 @@ def parse(expression: str) -> Expression:
             matchers: tuple[Matcher, ...] = ()
             if following == "{":
                 index, matchers = _matchers(tokens, index + 2)
-            selectors.append(Selector(text, matchers))
+            selectors.append(Selector(text, matchers, _window(tokens, index)))
         index += 1
-    return Expression(tuple(selectors), frozenset(grouping))
+    return Expression(tuple(selectors), frozenset(grouping), _kept(expression, selectors))
+
+
+def _kept(expression: str, selectors: list[Selector]) -> frozenset[str] | None:
+    match = _OUTERMOST.match(expression)
+    if match is None or match["clause"] == "without":
+        return None
+    if match["aggregation"].startswith("absent"):
+        # https://prometheus.io/docs/prometheus/latest/querying/functions/#absent: those that are matched for equality
+        return frozenset(m.label for s in selectors[:1] for m in s.matchers if m.operator == "=")
+    return frozenset(re.findall(r"[a-zA-Z_][a-zA-Z0-9_]*", match["labels"] or ""))
+
+
+def _window(tokens: list[tuple[str, str]], index: int) -> float:
+    following = [text for _, text in tokens[index + 1 : index + 3]]
+    if len(following) == 2 and following[0] == "[" and tokens[index + 2][0] == "duration":
+        return parse_duration(following[1])
+    return 0.0
 
 
 def _is_call(tokens: list[tuple[str, str]], index: int) -> bool:

@@ -1,0 +1,1 @@
+"""Grafana dashboards: made from code, committed as JSON. ``generate`` writes them."""
