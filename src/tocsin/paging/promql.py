@@ -15,7 +15,9 @@ from tocsin.sdk.quantities import parse_duration
 _TOKEN = re.compile(
     r"""(?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|`[^`]*`)
       | (?P<comment>\#[^\n]*)
-      | (?P<duration>\$__[a-z_]+|\d[\d.]*(?:ms|[smhdwy])(?:\d+(?:ms|[smhdwy]))*)
+      | (?P<variable>\$\{[^}]*\}|\$\w+)
+      | (?P<filled_in>\$__[a-z_]+)
+      | (?P<duration>\d[\d.]*(?:ms|[smhdwy])(?:\d+(?:ms|[smhdwy]))*)
       | (?P<number>(?:0x[0-9a-fA-F]+|\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+))
       | (?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)
       | (?P<symbol>=~|!~|!=|==|>=|<=|[-+*/%^=<>(){}\[\],@])""",
@@ -85,7 +87,9 @@ class Expression:
 def parse(expression: str) -> Expression:
     """Reads the selectors and grouping labels. Never raises: what is not understood is passed over."""
     tokens = [
-        (str(match.lastgroup), match.group()) for match in _TOKEN.finditer(expression) if match.lastgroup != "comment"
+        (str(match.lastgroup), match.group())
+        for match in _TOKEN.finditer(expression)
+        if match.lastgroup not in ("comment", "variable")
     ]
     selectors: list[Selector] = []
     grouping: set[str] = set()
