@@ -16,7 +16,6 @@ _TOKEN = re.compile(
     r"""(?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|`[^`]*`)
       | (?P<comment>\#[^\n]*)
       | (?P<variable>\$\{[^}]*\}|\$\w+)
-      | (?P<filled_in>\$__[a-z_]+)
       | (?P<duration>\d[\d.]*(?:ms|[smhdwy])(?:\d+(?:ms|[smhdwy]))*)
       | (?P<number>(?:0x[0-9a-fA-F]+|\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+))
       | (?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)
