@@ -36,7 +36,8 @@ database.json  system identifier, timeline, position in the write-ahead log, ver
 manifest.json  SHA-256 of each file; SHA256SUMS says the same for sha256sum
 
 Check the files:      sha256sum -c SHA256SUMS
-Check the signature:  openssl pkeyutl -verify -pubin -inkey public-key.pem -rawin -in manifest.json -sigfile manifest.sig
+Check the signature:  openssl pkeyutl -verify -pubin -inkey public-key.pem -rawin \\
+                        -in manifest.json -sigfile manifest.sig
 """
 
 _NAME = re.compile(r"[^A-Za-z0-9_.-]+")

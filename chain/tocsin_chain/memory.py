@@ -75,7 +75,8 @@ class Memory:
             log = acceptlog.verify(self.places.accepted, key)
         except (acceptlog.LogBroken, OSError) as error:
             return Recalled(result.marks, Doubt.MISSING, f"the record of what was accepted is damaged: {error}")
-        if log.records < result.marks.accept_records:
+        cut = log.records < result.marks.accept_records
+        if cut or (log.records == result.marks.accept_records and log.records and log.head != result.marks.accept_head):
             return Recalled(result.marks, Doubt.MISSING, "the record of what was accepted was cut")
         return result
 

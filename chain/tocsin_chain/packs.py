@@ -52,7 +52,8 @@ class CopyRows:
 
     def feed(self, data: bytes) -> Iterator[tuple[bytes | None, ...]]:
         """The rows that are complete now. Raises `ValueError` when this is not a binary COPY."""
-        content = self._rest + data if self._rest else data
+        # The driver hands out bytearrays, too, which could not be compared by hash later.
+        content = self._rest + data if self._rest else bytes(data)
         at = 0
         if not self._begun:
             if len(content) < len(_HEADER) + 8:

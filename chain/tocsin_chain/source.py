@@ -94,7 +94,7 @@ class Source:
         linked = b"" if self.zero_is_genesis and previous == b"\0" * MAC_BYTES else previous
         if self.ring is None or self.form is None or stored.payload is None:
             return Row(stored.key, linked, mac, None, True, stored.time)
-        message = with_previous(self.form, stored.payload, previous, _as_text(stored.previous, encoding))
+        message = with_previous(self.form, stored.payload, previous, as_text(stored.previous, encoding))
         verdict = verify(self.ring, stored.key_id, stored.time, message, mac)
         return Row(stored.key, linked, mac, verdict.good, verdict.good is not None, stored.time, verdict.expected)
 
@@ -312,7 +312,7 @@ class Source:
     def _as_stored(self, mac: bytes) -> Any:
         if self.layout.mac_is_bytes:
             return mac
-        return _as_text(mac, self.reading.mac_encoding).decode()
+        return as_text(mac, self.reading.mac_encoding).decode()
 
     def _pack_rows(self, keys: str) -> str:
         layout, encoding = self.layout, self.reading.mac_encoding
@@ -405,10 +405,10 @@ def number(key: Key) -> int:
 
 
 def _key(values: Sequence[Any]) -> Key:
-    return tuple(int(value) if isinstance(value, Decimal) else value for value in map(_own, values))
+    return tuple(int(value) if isinstance(value, Decimal) else value for value in map(plain_value, values))
 
 
-def _own(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """asyncpg's UUID is its own class; a key has the standard one."""
     return UUID(int=value.int) if hasattr(value, "int") and not isinstance(value, int | datetime) else value
 
@@ -417,7 +417,7 @@ def _decode_sql(column: str, encoding: str) -> str:
     return f"decode({column},'{encoding}')"
 
 
-def _as_text(stored: object, encoding: str) -> bytes:
+def as_text(stored: object, encoding: str) -> bytes:
     """A previous MAC as the text that a MAC over text is computed from."""
     match stored:
         case None:

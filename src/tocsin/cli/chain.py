@@ -21,6 +21,7 @@ from tocsin.cli.options import ConfigOption, EnvFileOption, ProfileOption, loade
 from tocsin.model import ProbeSpec, Secret
 from tocsin.running import PermitPool, SystemClock
 from tocsin.sdk import HttpClient, ProbeContext, ProbeFault
+from tocsin.sdk.context import Permits
 from tocsin_chain import acceptlog, capture, infer, operations
 from tocsin_chain.macs import MacKey
 from tocsin_chain.marks import OpenBreak, key_text
@@ -274,7 +275,12 @@ def _run(work: Operation, name: str, config: Path | None, profile: list[str] | N
     spec = _chosen(configuration.probes, name)
 
     async def session() -> int:
-        async with _context(spec, PermitPool(configuration.caps, SystemClock())) as ctx:
+        permits = PermitPool(configuration.caps, SystemClock())
+        waiting = time.monotonic() + 60.0
+        async with (
+            permits.run(spec.settings.targets(), waiting, patience=60.0) as granted,
+            _context(spec, granted) as ctx,
+        ):
             return await work(ctx, spec.settings)
 
     try:
@@ -305,7 +311,7 @@ def _chosen(probes: Any, name: str) -> ProbeSpec:
 
 
 @asynccontextmanager
-async def _context(spec: ProbeSpec, permits: PermitPool) -> AsyncIterator[ProbeContext]:
+async def _context(spec: ProbeSpec, permits: Permits) -> AsyncIterator[ProbeContext]:
     """Surroundings for an operation, as a run has them, without a deadline."""
     http = HttpClient.open()
     try:
