@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -13,21 +12,22 @@ from tocsin.config import Registry, Sources, load
 from tocsin.data import folder
 from tocsin.exposing import catalogue
 from tocsin.model import ProbeSpec
-from tocsin.paging.lint import Metric, Subject, lint
-from tocsin.paging.rulefiles import read_rules, tested_alerts
-from tocsin.runbooks import PageError, find_page, list_pages
+from tocsin.paging.lint import Subject, lint
+from tocsin.paging.lint.folders import Folders, read_subject
+from tocsin.runbooks import PageError
 
 rules = typer.Typer(name="rules", no_args_is_help=True, help="Alert rules: export them with your addresses, lint them.")
 
-_PUBLIC, _GRAFANA, _DOCS = "http://localhost:9760", "http://localhost:3000", "https://runbooks.example.com"
+PUBLIC_URL, GRAFANA_URL, DOCS_URL = "http://localhost:9760", "http://localhost:3000", "https://runbooks.example.com"
+"""What stands in the shipped rules for the addresses of the daemon, of Grafana and of pages that need neither."""
 
 
 @rules.command("export")
 def export(
     out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write the rule files.")],
-    public_url: Annotated[str, typer.Option(help="Where users reach the daemon's pages.")] = _PUBLIC,
-    grafana_url: Annotated[str, typer.Option(help="Where users reach Grafana.")] = _GRAFANA,
-    docs_url: Annotated[str, typer.Option(help="Where runbooks/ is published without the daemon.")] = _DOCS,
+    public_url: Annotated[str, typer.Option(help="Where users reach the daemon's pages.")] = PUBLIC_URL,
+    grafana_url: Annotated[str, typer.Option(help="Where users reach Grafana.")] = GRAFANA_URL,
+    docs_url: Annotated[str, typer.Option(help="Where runbooks/ is published without the daemon.")] = DOCS_URL,
 ) -> None:
     """Write the shipped rule files with your addresses in their links.
 
@@ -36,13 +36,13 @@ def export(
     out.mkdir(parents=True, exist_ok=True)
     for source in sorted(folder("alerts").glob("*.yaml")):
         text = source.read_text("utf-8")
-        for default, chosen in ((_PUBLIC, public_url), (_GRAFANA, grafana_url), (_DOCS, docs_url)):
+        for default, chosen in ((PUBLIC_URL, public_url), (GRAFANA_URL, grafana_url), (DOCS_URL, docs_url)):
             text = text.replace(default, chosen.rstrip("/"))
         (out / source.name).write_text(text, "utf-8")
         typer.echo(str(out / source.name))
-    if docs_url == _DOCS:
+    if docs_url == DOCS_URL:
         typer.echo(
-            f"note: alerts about tocsin itself link to {_DOCS}; publish runbooks/tocsin where it does not need the "
+            f"note: alerts about tocsin itself link to {DOCS_URL}; publish runbooks/tocsin where it does not need the "
             "daemon, and give --docs-url",
             err=True,
         )
@@ -87,62 +87,27 @@ def _subject(
     runbooks: Path | None,
 ) -> Subject:
     shipped = folder("alerts")
-    root = shipped.parent
+    registry = Registry.discover()
+    bundled = _bundled(registry)
+    probes = bundled if config is None and not profile else dict(loaded(config, profile, env_file)[0].probes)
+    reference = shipped.parent / "docs" / "reference"
+    folders = Folders(
+        root=shipped.parent,
+        rules=[*sorted(shipped.glob("*.yaml")), *alerts],
+        tests=[*sorted((shipped / "tests").glob("*.yaml")), *alert_tests],
+        runbooks=[folder("runbooks"), *([runbooks] if runbooks is not None else [])],
+        dashboards=sorted(folder("dashboards").glob("*.json")),
+        docs=sorted(reference.glob("*.md")),
+        daemon_url=PUBLIC_URL,
+    )
+    exported = {entry.family.name: entry.family.labels for entry in catalogue(registry)}
     try:
-        pages = {name: page for name in list_pages() if (page := find_page(*name))}
-        if runbooks is not None:
-            pages |= {name: page for name in list_pages(runbooks) if (page := find_page(*name, runbooks))}
+        return read_subject(folders, registry, exported, probes, bundled)
     except PageError as error:
         typer.echo(str(error))
         raise typer.Exit(1) from None
-    if config is None and not profile:
-        registry = Registry.discover()
-        probes = _bundled(registry)
-    else:
-        configuration, registry = loaded(config, profile, env_file)
-        probes = dict(configuration.probes)
-    dashboards = sorted(folder("dashboards").glob("*.json"))
-    reference = root / "docs" / "reference"
-    return Subject(
-        rules=read_rules([*sorted(shipped.glob("*.yaml")), *alerts], root),
-        tested=tested_alerts([*sorted((shipped / "tests").glob("*.yaml")), *alert_tests], root),
-        pages=pages,
-        probes=probes,
-        reasons={kind: registry[kind].all_reasons() for kind in registry},
-        catalogue={
-            entry.family.name.removesuffix("_total"): Metric(
-                entry.family.name.removesuffix("_total"), frozenset(entry.family.labels)
-            )
-            for entry in catalogue(registry)
-        },
-        queries=[query for file in dashboards for query in _queries(file, root)],
-        docs="\n".join(file.read_text("utf-8") for file in sorted(reference.glob("*.md"))),
-    )
 
 
 def _bundled(registry: Registry) -> dict[str, ProbeSpec]:
     names = sorted(file.stem for file in folder("profiles").glob("*.yaml"))
     return dict(load(Sources(profiles=tuple(names), environ={}), registry).probes)
-
-
-def _queries(file: Path, root: Path) -> list[tuple[str, int, str]]:
-    """Every ``expr`` in a dashboard, with the line it stands on."""
-    text = file.read_text("utf-8")
-    lines = text.splitlines()
-    found: list[tuple[str, int, str]] = []
-
-    def walk(node: Any) -> None:
-        if isinstance(node, dict):
-            expr = node.get("expr")
-            if isinstance(expr, str):
-                needle = json.dumps(expr)
-                line = next((number for number, row in enumerate(lines, 1) if needle in row), 0)
-                found.append((file.relative_to(root).as_posix(), line, expr))
-            for value in node.values():
-                walk(value)
-        elif isinstance(node, list):
-            for value in node:
-                walk(value)
-
-    walk(json.loads(text))
-    return found

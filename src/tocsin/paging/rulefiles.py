@@ -35,16 +35,27 @@ def read_rules(files: Iterable[Path], root: Path) -> list[Rule]:
     return [rule for file in files for rule in _rules(parse(file.read_bytes(), Origin(_shown(file, root))))]
 
 
-def tested_alerts(files: Iterable[Path], root: Path) -> frozenset[str]:
-    """The names of the alerts that some promtool test expects to fire."""
-    names: set[str] = set()
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What a promtool test expects of an alert at one time: that it ``fires``, or that it is silent."""
+
+    file: str
+    line: int
+    alert: str
+    fires: bool
+
+
+def read_cases(files: Iterable[Path], root: Path) -> list[Case]:
+    """Every expectation in the rule tests. Raises `ConfigError` for a file that is not YAML."""
+    found: list[Case] = []
     for file in files:
-        document = parse(file.read_bytes(), Origin(_shown(file, root)))
-        for test in _items(document.mapping.get("tests")):
+        name = _shown(file, root)
+        for test in _items(parse(file.read_bytes(), Origin(name)).mapping.get("tests")):
             for case in _items(test.mapping.get("alert_rule_test")):
-                if _items(case.mapping.get("exp_alerts")):
-                    names.add(_text(case.mapping.get("alertname")))
-    return frozenset(names)
+                alert = case.mapping.get("alertname")
+                line = (alert or case).place.line
+                found.append(Case(name, line, _text(alert), bool(_items(case.mapping.get("exp_alerts")))))
+    return found
 
 
 def _rules(document: Located) -> Iterator[Rule]:

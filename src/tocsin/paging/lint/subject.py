@@ -1,0 +1,128 @@
+"""What lint looks at: rules and their tests, pages, probes, reasons, metrics, dashboards and reference, as loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from tocsin.model import ProbeSpec, ReasonInfo
+from tocsin.paging.promql import Expression, Selector, parse, template_queries
+from tocsin.paging.rulefiles import Case, Rule
+from tocsin.runbooks import Page
+
+SCRAPE_LABELS = frozenset({"instance", "job", "cluster", "environment", "__name__"})
+"""Labels that Prometheus or its operator adds to every series."""
+
+FOREIGN_METRICS = frozenset({"up", "ALERTS", "ALERTS_FOR_STATE"})
+"""Series that every Prometheus has by itself."""
+
+ALERTING = frozenset({"tocsin:probe_alerting", "tocsin_probe_alerting"})
+"""Series that say whether a probe alerts: over all replicas, and as one of them says."""
+
+SCRAPE_SECONDS = 15.0
+"""The scrape interval of the reference configuration (deploy/prometheus/prometheus.yml)."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of the catalogue: its name without ``_total``, and its labels."""
+
+    name: str
+    labels: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Dashboard:
+    """A dashboard as a link finds it: its uid and variables. ``queries`` are (line, PromQL)."""
+
+    file: str
+    uid: str
+    variables: frozenset[str] = frozenset()
+    queries: Sequence[tuple[int, str]] = ()
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Everything that is held against each other.
+
+    ``probes``: those that must be covered. ``known``: also those that shipped files may speak of although they are not
+    configured here (the bundled profiles). ``reasons``: what each of the known probes can answer, common ones included.
+    ``docs``: the reference documentation by file; empty in an installed package, which comes without it.
+    ``daemon_url``: the address in links that needs the daemon.
+    """
+
+    rules: Sequence[Rule]
+    cases: Sequence[Case]
+    pages: Mapping[tuple[str, str], Page]
+    probes: Mapping[str, ProbeSpec]
+    known: Mapping[str, ProbeSpec]
+    reasons: Mapping[str, Sequence[ReasonInfo]]
+    catalogue: Mapping[str, Metric]
+    dashboards: Sequence[Dashboard] = ()
+    docs: Mapping[str, str] = field(default_factory=dict)
+    daemon_url: str = ""
+
+    @cached_property
+    def alerts(self) -> list[Rule]:
+        return [rule for rule in self.rules if rule.alert]
+
+    @cached_property
+    def recorded(self) -> dict[str, Rule]:
+        return {rule.record: rule for rule in self.rules if rule.record}
+
+    @cached_property
+    def expressions(self) -> list[tuple[str, int, Expression]]:
+        """Every PromQL with its file and line: rules, queries inside annotations, dashboards."""
+        found = [(rule.file, rule.line_of("expr"), parse(rule.expr)) for rule in self.rules]
+        for rule in self.alerts:
+            for name, text in rule.annotations.items():
+                line = rule.line_of(f"annotations.{name}")
+                found += [(rule.file, line, parse(query)) for query in template_queries(text)]
+        for dashboard in self.dashboards:
+            found += [(dashboard.file, line, parse(query)) for line, query in dashboard.queries]
+        return found
+
+    def alerting(self, rule: Rule) -> list[Selector]:
+        """The selectors by which an alert pages on probes; empty for any other alert."""
+        return [selector for selector in parse(rule.expr).selectors if selector.metric in ALERTING]
+
+    def metric(self, name: str) -> Metric | None:
+        """The exported metric that has samples of this name."""
+        for candidate in (name, *(name.removesuffix(suffix) for suffix in ("_total", "_bucket", "_sum", "_count"))):
+            if candidate in self.catalogue:
+                return self.catalogue[candidate]
+        return None
+
+    def labels_of(self, name: str) -> frozenset[str] | None:
+        """The labels of a series: exported or recorded; None when they are not known."""
+        if name in self.recorded:
+            return self.carried(self.recorded[name].expr)
+        metric = self.metric(name)
+        return None if metric is None else metric.labels | SCRAPE_LABELS | {"le"}
+
+    def carried(self, expression: str) -> frozenset[str] | None:
+        """The labels that the result of an expression has; None when its shape does not tell."""
+        parsed = parse(expression)
+        if parsed.constant:
+            return frozenset()
+        if parsed.kept is not None:
+            return parsed.kept
+        return self.labels_of(parsed.selectors[0].metric) if parsed.selectors else None
+
+
+def labels(spec: ProbeSpec, severity: str) -> dict[str, str]:
+    """The labels with which a probe's alerting series is exported."""
+    return {
+        "probe": spec.name,
+        "system": spec.system,
+        "incident": spec.incident,
+        "kind": spec.kind,
+        "severity": severity,
+    }
+
+
+def place(spec: ProbeSpec) -> tuple[str, int]:
+    """File and line of a probe's declaration."""
+    file, _, line = spec.source.rpartition(":")
+    return file, int(line or 0)
