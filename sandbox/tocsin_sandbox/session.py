@@ -124,7 +124,7 @@ class Session:
         if not await self._ready(f"{url}/-/healthy"):
             raise DaemonError(f"the daemon did not start; the end of its log:\n{self.end_of_daemon_log()}")
         # Last in, first out: the daemon goes before its targets, so it never sees them go.
-        self.links = {"status page": url, "metrics": f"{url}/metrics", **self.links}
+        self.links.update({"status page": url, "metrics": f"{url}/metrics"})
         self.progress("daemon")
 
     def end_of_daemon_log(self) -> str:
