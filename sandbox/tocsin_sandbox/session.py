@@ -103,7 +103,7 @@ class Session:
         await board.start()
         self._stack.push_async_callback(board.stop)
         self.links["switches"] = board.url
-        run_folder.publish({"switches": board.url, "pid": str(os.getpid()), "folder": str(self.folder)})
+        run_folder.publish({"switches": board.url, "pid": str(os.getpid()), "configuration": str(self.configuration)})
         self.progress("switches")
 
     async def start_daemon(self) -> None:

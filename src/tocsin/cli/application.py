@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tocsin import __version__
+from tocsin.cli.chain import chain
 from tocsin.cli.check import check
 from tocsin.cli.kinds import kinds
 from tocsin.cli.plan import plan
@@ -49,6 +50,7 @@ app.command()(probe)
 app.command()(kinds)
 app.command()(runbook)
 app.add_typer(rules)
+app.add_typer(chain)
 app.add_typer(sandbox)
 
 

@@ -10,6 +10,8 @@ import typer
 
 from tocsin.config import Configuration, Registry, Sources, load
 
+_HERE = Path("tocsin.yaml")
+
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", "-c", metavar="FILE", envvar="TOCSIN_CONFIG", help="The configuration, YAML."),
@@ -27,7 +29,7 @@ EnvFileOption = Annotated[
 def sources(config: Path | None, profile: list[str] | None, env_file: Path | None, vantage: str = "") -> Sources:
     """What to load. Without any option: ``tocsin.yaml`` in the current folder. Raises `typer.BadParameter`."""
     if config is None and not profile:
-        config = Path("tocsin.yaml")
+        config = _HERE
         if not config.is_file():
             raise typer.BadParameter(
                 "nothing to load: give --config FILE or --profile NAME (or put a tocsin.yaml here); "
@@ -36,7 +38,19 @@ def sources(config: Path | None, profile: list[str] | None, env_file: Path | Non
     return Sources(config, tuple(profile or ()), env_file, os.environ, vantage)
 
 
+def _of_running_sandbox() -> Path | None:
+    from tocsin_sandbox import folders
+
+    running = folders.running(folders.home())
+    return Path(running[-1]["configuration"]) if running else None
+
+
 def loaded(config: Path | None, profile: list[str] | None, env_file: Path | None) -> tuple[Configuration, Registry]:
-    """The configuration and the kinds it was validated against. Raises `ConfigError`."""
+    """The configuration and the kinds it was validated against. Raises `ConfigError`.
+
+    Without any option and without a ``tocsin.yaml`` here: that of the running sandbox, if there is one.
+    """
+    if config is None and not profile and not _HERE.is_file() and (config := _of_running_sandbox()):
+        typer.echo(f"configuration: {config} (of the running sandbox)", err=True)
     registry = Registry.discover()
     return load(sources(config, profile, env_file), registry), registry

@@ -69,13 +69,23 @@ def lint_command(
 
     Example: `tocsin rules lint -c tocsin.yaml --alerts my.yaml --runbooks pages/`
     """
-    problems = lint(_subject(config, profile, env_file, alerts or [], alert_tests or [], runbooks))
+    try:
+        subject = _subject(config, profile, env_file, alerts or [], alert_tests or [], runbooks)
+    except PageError as error:
+        typer.echo(str(error))
+        raise typer.Exit(1) from None
+    problems = lint(subject)
     for problem in problems:
         typer.echo(str(problem))
     if problems:
         typer.echo(f"{len(problems)} problems", err=True)
         raise typer.Exit(1)
     typer.echo("ok")
+
+
+def shipped_subject() -> Subject:
+    """What is linted without options: the shipped files and all bundled profiles."""
+    return _subject(None, None, None, [], [], None)
 
 
 def _subject(
@@ -101,11 +111,7 @@ def _subject(
         daemon_url=PUBLIC_URL,
     )
     exported = {entry.family.name: entry.family.labels for entry in catalogue(registry)}
-    try:
-        return read_subject(folders, registry, exported, probes, bundled)
-    except PageError as error:
-        typer.echo(str(error))
-        raise typer.Exit(1) from None
+    return read_subject(folders, registry, exported, probes, bundled)
 
 
 def _bundled(registry: Registry) -> dict[str, ProbeSpec]:

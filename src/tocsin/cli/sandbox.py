@@ -20,6 +20,9 @@ from rich.table import Table
 if TYPE_CHECKING:
     from tocsin_sandbox.session import Plan, Session
 
+# Read by gRPC when it is imported: it would tell at each child that it does not follow.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 app = typer.Typer(name="sandbox", invoke_without_command=True, help="A practice estate to break on purpose.")
 
 _INSTALL = "the sandbox needs {missing}, which is not installed: pip install 'tocsin[sandbox]'"
@@ -173,6 +176,7 @@ def _tell(console: Console, session: Session) -> None:
     for line in (
         f"configuration: {session.configuration}",
         f"environment: {session.env_file}",
+        "probe once, from another terminal: tocsin probe",
         "break something: tocsin sandbox fault bucket-deleted (all: tocsin sandbox faults), heal: tocsin sandbox heal",
         "a real platform: tocsin run --profile wipe --env-file /path/to/.env",
         "Ctrl-C stops everything",
