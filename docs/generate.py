@@ -13,6 +13,7 @@ from tocsin.cli.kinds import type_name
 from tocsin.config import Registry
 from tocsin.exposing import catalogue
 from tocsin.paging.rulefiles import read_rules
+from tocsin.runbooks import find_page, list_pages
 from tocsin.sdk import CommonReason, Probe, ReasonInfo
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -84,10 +85,27 @@ def alerts() -> Iterator[str]:
         yield "\n"
 
 
+def sections() -> Iterator[str]:
+    """Every section that a page has of its own; lint notices when one is gone and the shared text takes its place."""
+    yield "# Runbook sections\n\nWhat each page says beyond the reasons that every probe shares.\n\n"
+    for system, incident in list_pages():
+        page = find_page(system, incident)
+        codes = [code for heading in page.headings for code in heading.reasons] if page else []
+        if codes:
+            yield f"## {system}/{incident}\n\n"
+            yield from (f"- `{system}/{incident}#{code}`\n" for code in codes)
+            yield "\n"
+
+
 def main() -> int:
     registry = Registry.discover()
     stale = []
-    for name, parts in (("kinds", kinds(registry)), ("metrics", metrics(registry)), ("alerts", alerts())):
+    for name, parts in (
+        ("kinds", kinds(registry)),
+        ("metrics", metrics(registry)),
+        ("alerts", alerts()),
+        ("sections", sections()),
+    ):
         target = ROOT / "docs" / "reference" / f"{name}.md"
         text = NOTE + "".join(parts).rstrip() + "\n"
         if not target.is_file() or target.read_text("utf-8") != text:

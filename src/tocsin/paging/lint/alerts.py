@@ -22,7 +22,7 @@ MIN_KEEP_FIRING = 30.0
 
 _RUNBOOK = re.compile(r"/(?:runbooks/)?(?P<system>[^/#]+)/(?P<incident>[^/#]+?)(?:#(?P<anchor>.*))?$")
 _LABEL = re.compile(r"\$labels\.([a-zA-Z_][a-zA-Z0-9_]*)")
-_UNGUARDED = re.compile(r"\{\{-?\s*(?!with\b|range\b|if\b)[^}]*\|\s*query\b")
+_UNGUARDED = re.compile(r"\{\{-?(?!\s*(?:with|range|if)\b)(?:(?!\}\}).)*\|\s*query\b")
 _DASHBOARD = re.compile(r"/d/(?P<uid>[^/?]+)")
 
 

@@ -12,7 +12,9 @@ from tocsin.config import Registry
 from tocsin.model import ProbeSpec
 from tocsin.paging.lint.subject import Dashboard, Metric, Subject
 from tocsin.paging.rulefiles import read_cases, read_rules
-from tocsin.runbooks import find_page, list_pages
+from tocsin.runbooks import Page, list_pages, read_page
+
+SHARED_FILE = "reasons.md"
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,7 @@ def read_subject(
     return Subject(
         rules=read_rules(folders.rules, folders.root),
         cases=read_cases(folders.tests, folders.root),
-        pages={
-            name: page for root in folders.runbooks for name in list_pages(root) if (page := find_page(*name, root))
-        },
+        pages=_pages(folders.runbooks),
         probes=probes,
         known=everyone,
         reasons={spec.name: registry[spec.kind].all_reasons(spec.settings) for spec in everyone.values()},
@@ -55,6 +55,19 @@ def read_subject(
         docs={_shown(file, folders.root): file.read_text("utf-8") for file in folders.docs},
         daemon_url=folders.daemon_url,
     )
+
+
+def _pages(roots: Sequence[Path]) -> dict[tuple[str, str], Page]:
+    """All pages. A folder without shared sections of its own has those of the first one."""
+    pages: dict[tuple[str, str], Page] = {}
+    shared = [(root / SHARED_FILE).read_text("utf-8") for root in roots if (root / SHARED_FILE).is_file()]
+    for root in roots:
+        own = root / SHARED_FILE
+        text = own.read_text("utf-8") if own.is_file() else "".join(shared[:1])
+        for system, incident in list_pages(root):
+            source = (root / system / f"{incident}.md").read_text("utf-8")
+            pages[system, incident] = read_page(system, incident, source, text)
+    return pages
 
 
 def read_dashboard(file: Path, root: Path) -> Dashboard:
