@@ -50,7 +50,7 @@ def _table(rows: tuple[PlannedProbe, ...]) -> None:
             group = (row.system, row.incident)
             table.add_row(f"[bold]{row.system} / {row.incident}[/]")
         marks = "".join(f" [yellow]{mark}[/]" for mark in ("writes", "costly") if getattr(row, mark))
-        targets = "[yellow]contract missing[/]" if row.missing else "\n".join(row.targets)
+        targets = "[yellow]contract missing[/]" if row.missing else row.off_because or "\n".join(row.targets)
         secrets = "\n".join(str(secret) for secret in row.secrets)
         table.add_row(
             f"  {row.name}{marks}", row.kind, row.every, row.timeout, targets, "\n".join(row.depends_on), secrets

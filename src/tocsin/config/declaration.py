@@ -95,6 +95,18 @@ class Defaults(BaseModel):
     vantage: str = ""
 
 
+class Policy(BaseModel):
+    """Whether what a probe checks is in use at all: ``{applies: ${BLOCKCHAIN_ENABLED:-true}, because: …}``.
+
+    A part of a platform that is off by choice is not bad: its probe answers ok, says ``because`` and does not run.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    applies: bool = True
+    because: Annotated[str, Field(min_length=1)]
+
+
 class Declaration(Defaults):
     """The settings every probe has. Durations in seconds once validated; see `tocsin.model.ProbeSpec`.
 
@@ -111,3 +123,4 @@ class Declaration(Defaults):
     depends_on: tuple[str, ...] = ()
     writes: bool | None = None
     costly: bool | None = None
+    policy: Policy | None = None

@@ -26,7 +26,8 @@ class ShownSecret:
 
 @dataclass(frozen=True, slots=True)
 class PlannedProbe:
-    """One row. ``every`` and ``timeout`` as durations are written; ``targets`` is empty while contracts are missing."""
+    """One row. ``every`` and ``timeout`` as durations are written; ``targets`` is empty while contracts are missing,
+    and for a probe that is off by choice, which says why in ``off_because``."""
 
     name: str
     kind: str
@@ -38,6 +39,7 @@ class PlannedProbe:
     targets: tuple[str, ...]
     depends_on: tuple[str, ...]
     missing: tuple[MissingContract, ...]
+    off_because: str
     secrets: tuple[ShownSecret, ...]
     writes: bool
     costly: bool
@@ -68,6 +70,7 @@ def _row(spec: ProbeSpec) -> PlannedProbe:
         targets=() if spec.settings is None else tuple(spec.settings.targets()),
         depends_on=spec.depends_on,
         missing=spec.missing,
+        off_because=spec.off_because,
         secrets=tuple(_secrets(spec.settings, "")),
         writes=spec.writes,
         costly=spec.costly,

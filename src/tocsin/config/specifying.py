@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -63,11 +63,16 @@ def specify(name: str, written: Located, declared: Located, around: Surroundings
     settings = _settings(kind, filled, written, prefix, result.problems)
     if declaration is None:
         return result
+    off_because = "" if declaration.policy is None or declaration.policy.applies else declaration.policy.because
+    if off_because:
+        # What is off needs no contract.
+        settings, filled.missing = None, []
     result.problems += _times(declaration, written, prefix)
     if settings is not None:
         result.problems += _severities(declaration, kind, settings, written, prefix)
     if not result.problems:
-        result.spec = _spec(name, declaration, kind, settings, filled, str(declared.place), around.vantage)
+        spec = _spec(name, declaration, kind, settings, filled, str(declared.place), around.vantage)
+        result.spec = replace(spec, off_because=off_because)
     return result
 
 

@@ -38,7 +38,8 @@ class ProbeSpec:
 
     ``severity`` is a ceiling: ``ticket`` turns every page of this probe into a ticket; ``severities`` overrides it by
     reason. ``depends_on`` names probes whose failure explains a failure of this one.
-    ``settings`` is the kind's own validated model, None only while ``missing`` is not empty.
+    ``settings`` is the kind's own validated model, None only while ``missing`` is not empty
+    or the probe is off by choice.
     """
 
     name: str
@@ -61,5 +62,7 @@ class ProbeSpec:
     writes: bool = False
     costly: bool = False
     missing: tuple[MissingContract, ...] = ()
+    off_because: str = ""
+    """Why what the probe checks is off by choice; it then answers ok with this text and does not run."""
     source: str = ""
     """Where it was declared, as ``file:line``."""

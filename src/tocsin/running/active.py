@@ -20,7 +20,7 @@ class ActiveProbe:
     def __init__(self, spec: ProbeSpec, probe: Probe | None, broken: str = "") -> None:
         self.spec = spec
         self.probe = probe
-        """None while a contract is missing, or when the kind could not make an instance."""
+        """None while a contract is missing, while it is off by choice, or when the kind could not make an instance."""
         self.broken = broken
         """Why there is no instance although no contract is missing."""
         kind = type(probe) if probe is not None else None
@@ -36,7 +36,7 @@ class ActiveProbe:
     @classmethod
     def install(cls, spec: ProbeSpec, kinds: Mapping[str, type[Probe]]) -> Self:
         """Makes the instance. A kind that raises in doing so is a bug in it that each run of the probe will tell."""
-        if spec.missing:
+        if spec.missing or spec.off_because:
             return cls(spec, None)
         try:
             return cls(spec, kinds[spec.kind](spec.settings))
@@ -44,13 +44,18 @@ class ActiveProbe:
             return cls(spec, None, f"{type(error).__name__}: {error}")
 
     def respecified(self, spec: ProbeSpec) -> ActiveProbe:
-        """The same instance under another spec, which has equal kind, settings and missing contracts."""
+        """The same instance under another spec, which runs alike."""
         return ActiveProbe(spec, self.probe, self.broken)
 
     def runs_alike(self, spec: ProbeSpec) -> bool:
         """Whether the instance serves ``spec`` as well."""
         mine = self.spec
-        return (mine.kind, mine.settings, mine.missing) == (spec.kind, spec.settings, spec.missing)
+        return (mine.kind, mine.settings, mine.missing, mine.off_because) == (
+            spec.kind,
+            spec.settings,
+            spec.missing,
+            spec.off_because,
+        )
 
     def is_unchanged(self, spec: ProbeSpec) -> bool:
         """Whether ``spec`` says the same, wherever it is written."""

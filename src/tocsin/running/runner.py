@@ -75,7 +75,9 @@ class Runner:
 
     def _not_run(self, active: ActiveProbe, memory: Mapping[str, Any]) -> Finished:
         spec = active.spec
-        if spec.missing:
+        if spec.off_because:
+            outcome = Outcome.ok(spec.off_because)
+        elif spec.missing:
             unset = ", ".join(f"{missing.variable} ({missing.setting})" for missing in spec.missing)
             outcome = Outcome.bad(CommonReason.CONTRACT_MISSING, f"not configured: {unset}")
         else:

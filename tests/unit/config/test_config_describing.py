@@ -45,3 +45,9 @@ def test_a_probe_with_missing_contracts_is_listed_with_them(bundled: Path, regis
     (row,) = describe(load(Sources(profiles=("shop",), environ={}), registry))
     assert [(contract.variable, contract.setting) for contract in row.missing] == [("SHOP_URL", "url")]
     assert (row.targets, row.source) == ((), "profiles/shop.yaml:2")
+
+
+def test_a_probe_that_is_off_by_choice_says_why(load_text: Callable[..., Configuration]):
+    off = "policy: {applies: false, because: off by choice}"
+    (row,) = describe(load_text(f"probes:\n  x: {{kind: web, system: s, incident: i, url: 'https://x.test', {off}}}\n"))
+    assert (row.off_because, row.targets) == ("off by choice", ())

@@ -326,3 +326,37 @@ def test_a_broken_plugin_is_told_where_it_is_used(tmp_path: Path):
     assert str(caught.value) == (
         f"{path}:2: probes.shop.kind: the kind `web` (from builtins) is not a subclass of tocsin.sdk.Probe"
     )
+
+
+POLICY = "policy: {applies: '${CHAIN_ENABLED:-true}', because: anchoring is off}"
+
+
+def test_a_policy_that_does_not_apply_switches_the_probe_off_and_needs_no_contract(bundled: Path, registry: Registry):
+    (bundled / "shop.yaml").write_text(
+        f"probes:\n  shop: {{kind: web, system: s, incident: i, url: '${{SHOP_URL}}', {POLICY}}}\n"
+    )
+
+    def shop(**environ: str) -> ProbeSpec:
+        return load(Sources(profiles=("shop",), environ=environ), registry).probes["shop"]
+
+    assert (shop().off_because, shop().missing) == ("", (MissingContract("SHOP_URL", "url"),))
+    off = shop(CHAIN_ENABLED="false")
+    assert (off.off_because, off.missing, off.settings) == ("anchoring is off", (), None)
+    assert shop(CHAIN_ENABLED="true", SHOP_URL="https://shop.test").off_because == ""
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        ("policy: {applies: false}", "policy.because"),
+        ("policy: {applies: maybe, because: why}", "policy.applies"),
+        ("policy: {applies: false, because: why, reason: x}", "policy.reason"),
+    ],
+)
+def test_a_policy_says_whether_and_why(load_text: Load, policy: str, said: str):
+    assert said in message(load_text, f"probes:\n{SHOP}, {policy}}}\n")
+
+
+def test_the_settings_of_a_probe_that_is_off_are_checked_all_the_same(load_text: Load):
+    text = f"probes:\n{SHOP}, folow: true, policy: {{applies: false, because: why}}}}\n"
+    assert "probes.shop.folow" in message(load_text, text)

@@ -177,6 +177,19 @@ async def test_a_missing_contract_is_told_without_running() -> None:
     assert finished.memory == {"a": 1}
 
 
+async def test_what_is_off_by_choice_is_ok_without_running_and_says_why() -> None:
+    off = spec(off_because="anchoring is off (BLOCKCHAIN_ENABLED=false)")
+    finished = await runner(LoopClock()).run(ActiveProbe.install(off, {"scripted": kind()}), {"a": 1})
+    assert verdict(finished.run) == ("ok", None)
+    assert finished.run.outcome.detail == "anchoring is off (BLOCKCHAIN_ENABLED=false)"
+    assert finished.memory == {"a": 1}
+
+
+def test_a_probe_that_is_switched_on_again_is_made_anew() -> None:
+    active = ActiveProbe.install(spec(off_because="off by choice"), {"scripted": kind()})
+    assert not active.runs_alike(spec())
+
+
 async def test_a_kind_that_cannot_make_an_instance_is_a_probe_error_of_that_probe() -> None:
     class Exploding(kind()):  # type: ignore[misc]
         def __init__(self, settings: object) -> None:
