@@ -82,12 +82,16 @@ def pruned_lawfully(mark: ChainMark | None, first: Point | None, removed: int, c
 
     ``first``: the first row left, with its time. ``removed``: how many of the mark's rows are gone.
     ``cutoff``: rows older than this (Unix seconds) are pruned; ``slack``: seconds by which clocks may differ.
-    A quiet chain may have a young first row although all that was removed was old: then a checkpoint that was old
-    enough and had at least as many rows before it proves it.
+    A quiet chain may have a young first row although all that was removed was old: then every row that is remembered
+    and still too young must be left.
     """
     if first is not None and first.time is not None and first.time <= cutoff + slack:
         return True
     if mark is None:
+        return False
+    young = mark.young
+    protected = young is not None and young.time is not None and young.time > cutoff + slack
+    if young is not None and protected and (first is None or first.key > young.key):
         return False
     points = sorted((*mark.checkpoints, mark.head), key=lambda point: point.rows)
     too_young = [point for point in points if point.time is None or point.time > cutoff + slack]

@@ -55,6 +55,7 @@ async def increment(
     await run.known_marks(turn)
     await run.suspicious()
     await run.recheck(turn)
+    await run.first_young(turn)
     run.finish()
     return run.done
 
@@ -305,6 +306,23 @@ class _Run:
             async with self.source.snapshot():
                 if await whole_again(self.source, item):
                     del self.open[item.identity]
+
+    async def first_young(self, turn: int) -> None:
+        """Remembers, for a few chains a run, the first row that the declared retention may not take yet."""
+        retention = self.settings.retention
+        if retention is None or not self.source.layout.time:
+            return
+        names = [name for name, mark in self.chains.items() if mark.resume is None]
+        begin = (turn * RECHECKED_PER_RUN) % max(1, len(names))
+        for name in [*names[begin:], *names[:begin]][:RECHECKED_PER_RUN]:
+            only = name if self.source.layout.partition else None
+            async with self.source.snapshot():
+                found = await self.source.stored(chain=only, since=self.now - retention.max_age, limit=1)
+            point = None
+            if found:
+                mac = decoded(found[0].mac, self.source.reading.mac_encoding)
+                point = Point(found[0].key, mac, 0, found[0].time)
+            self.chains[name] = replace(self.chains[name], young=point)
 
     def finish(self) -> None:
         disputed = any(mark.resume is not None for mark in self.chains.values())

@@ -34,13 +34,14 @@ class ChainMark:
     """The high-water mark of one chain. ``checkpoints``: older verified rows, thinned, oldest first.
 
     ``resume``: where incremental verification goes on while the mark itself is in dispute (the rows it stands for are
-    gone or others); None when it goes on from the mark.
+    gone or others); None when it goes on from the mark. ``young``: the first row that retention may not take yet.
     """
 
     first: Point
     head: Point
     checkpoints: tuple[Point, ...] = ()
     resume: Point | None = None
+    young: Point | None = None
 
     @property
     def cursor(self) -> Point:
@@ -262,16 +263,18 @@ def _chain_json(chain: ChainMark) -> dict[str, Any]:
         "head": point_json(chain.head),
         "checkpoints": [point_json(point) for point in chain.checkpoints],
         "resume": None if chain.resume is None else point_json(chain.resume),
+        "young": None if chain.young is None else point_json(chain.young),
     }
 
 
 def _chain(value: dict[str, Any]) -> ChainMark:
-    resume = value["resume"]
+    resume, young = value["resume"], value["young"]
     return ChainMark(
         point_from(value["first"]),
         point_from(value["head"]),
         tuple(point_from(point) for point in value["checkpoints"]),
         None if resume is None else point_from(resume),
+        None if young is None else point_from(young),
     )
 
 

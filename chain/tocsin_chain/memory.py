@@ -68,7 +68,7 @@ class Memory:
                 held = await self.witness.read(ctx)
             except WitnessUnreachable as error:
                 held = error
-        result = recall(key, self.probe, mark, held, has_witness=self.witness is not None)
+        result = recall(key, self.probe, mark, held, has_witness=self.witness is not None, writer=self.writer())
         if result.marks is None or result.doubt is Doubt.MISSING:
             return result
         try:

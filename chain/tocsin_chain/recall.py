@@ -57,8 +57,10 @@ def recall(
     witness: bytes | WitnessUnreachable | None,
     *,
     has_witness: bool,
+    writer: str,
 ) -> Recalled:
-    """The state to go by. ``mark``, ``witness``: the stored texts, None when there are none."""
+    """The state to go by. ``mark``, ``witness``: the stored texts, None when there are none. ``writer``: this state
+    folder's name; only its own generations can tell that its mark was put back."""
     if mark is None:
         return Recalled(None, Doubt.MISSING, "there is no high-water mark; this is never taken for a first run")
     try:
@@ -77,15 +79,15 @@ def recall(
         other = unsealed(key, probe, witness)
     except SealBroken as error:
         return Recalled(own, Doubt.MISSING, f"the second witness {error}")
-    return _compare(own, other)
+    return _compare(own, other, writer)
 
 
-def _compare(own: Marks, other: Marks) -> Recalled:
+def _compare(own: Marks, other: Marks, writer: str) -> Recalled:
     writers = set(own.generations) | set(other.generations)
     ahead = [name for name in writers if own.generations.get(name, 0) > other.generations.get(name, 0)]
     behind = [name for name in writers if own.generations.get(name, 0) < other.generations.get(name, 0)]
-    if own.writer in behind and not ahead:
-        lost = other.generations[own.writer] - own.generations.get(own.writer, 0)
+    if writer in behind and not ahead:
+        lost = other.generations[writer] - own.generations.get(writer, 0)
         return Recalled(other, Doubt.ROLLED_BACK, f"the mark is {lost} generations older than its second witness")
     if ahead and behind:
         return Recalled(own, Doubt.MISSING, "mark and second witness were written apart and contradict each other")

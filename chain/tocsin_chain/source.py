@@ -110,6 +110,7 @@ class Source:
         limit: int | None = None,
         inclusive: bool = False,
         below: Key | None = None,
+        since: float | None = None,
     ) -> list[Stored]:
         """Rows by order, key or MAC, inside a `snapshot`."""
         where, arguments = self._where(chain, above, upto, inclusive, below)
@@ -119,6 +120,8 @@ class Source:
         if macs is not None:
             arguments.append([self._as_stored(mac) for mac in macs])
             where.append(f"{self.layout.mac} = ANY(${len(arguments)})")
+        if since is not None:
+            where.append(f"{self.layout.time} > to_timestamp({since!r})")
         direction = " DESC" if descending else ""
         order = ", ".join(name + direction for name in self.layout.order)
         query = (

@@ -35,6 +35,9 @@ MAX_CHAINS_MEASURED = 200
 """How many chains have gauges of their own; those with breaks come first."""
 
 MAX_FINDINGS = 50
+LEAST_PATIENCE = 3600.0
+"""Seconds that a full walk may always take before it is called late."""
+
 CAPTURES_PER_RUN = 3
 _RESERVE = 0.15
 """Share of a run that is kept back for writing the mark."""
@@ -104,6 +107,8 @@ class HashChain(Probe):
             marks, found = await complete(source, self.settings, marks, walk, ctx.now())
             memory.save_walk(None)
             fresh += found
+        elif self._late(marks, ctx.now()):
+            findings.append(Finding.of(ChainReason.WALK_LATE, "the full walk does not come to its end"))
         marks, capture_finding = await self._capture(ctx, memory, marks, done, source)
         findings.append(capture_finding)
         findings += [self._told(item) for item in marks.open[:MAX_FINDINGS]]
@@ -120,12 +125,10 @@ class HashChain(Probe):
     ) -> tuple[Progress | None, Finding | None]:
         """Advances the background walk by one slice when one is due; a fault of it is a finding, not the run's end."""
         options = self.settings.full_walk
-        late = marks.full_walk_at is not None and ctx.now() - marks.full_walk_at > 2 * options.every
-        finding = Finding.of(ChainReason.WALK_LATE, "the full walk does not come to its end") if late else None
         walk = memory.load_walk()
         due = marks.full_walk_at is None or ctx.now() - marks.full_walk_at >= options.every
         if walk is None and not due:
-            return None, finding
+            return None, None
         loop = asyncio.get_running_loop()
         until = loop.time() + ctx.remaining() * options.share
         started, rows_before = loop.time(), walk.rows if walk else 0
@@ -156,13 +159,17 @@ class HashChain(Probe):
                 max(0.1, ctx.remaining() * 0.8),
             )
         except TimeoutError:
-            return memory.load_walk(), finding
+            return memory.load_walk(), None
         except (ProbeFault, OSError) as error:
             if self._workers is not None:
                 self._workers.close()
                 self._workers = None
             return memory.load_walk(), explain(error)
-        return walk, finding
+        return walk, None
+
+    def _late(self, marks: Marks, now: float) -> bool:
+        patience = max(2 * self.settings.full_walk.every, LEAST_PATIENCE)
+        return marks.full_walk_at is not None and now - marks.full_walk_at > patience
 
     async def _capture(
         self, ctx: ProbeContext, memory: Memory, marks: Marks, done: Increment, source: Source

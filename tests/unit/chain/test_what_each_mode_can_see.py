@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.unit.chain import chain_tampering as tampering
 from tocsin_chain.breaks import Break, BreakKind
 from tocsin_chain.fragments import scan
 from tocsin_chain.inspect_rows import inspect_rows
@@ -16,8 +17,6 @@ from tocsin_chain.marks import ChainMark, Marks
 from tocsin_chain.recall import Doubt, next_generation, recall, sealed
 from tocsin_chain.seeing import SEEING, Case, Mode, Where
 from tocsin_chain.vault import OwnKey
-
-from tests.unit.chain import chain_tampering as tampering
 
 OWN = OwnKey(b"tocsin's own key, 32 bytes long!")
 CASES = {case.name: case for case in SEEING}
@@ -37,7 +36,7 @@ def remembered(table: tampering.Table, mode: Mode) -> tuple[ChainMark | None, bo
     file = sealed(OWN, first if table.mark_swapped else newer)
     has_witness = mode in (Mode.WITNESS, Mode.ANCHOR)
     witness = sealed(OWN, first if table.witness_swapped else newer) if has_witness else None
-    result = recall(OWN, "p", file, witness, has_witness=has_witness)
+    result = recall(OWN, "p", file, witness, has_witness=has_witness, writer="me")
     assert result.marks is not None
     return result.marks.chains[""], table.restored or result.doubt is Doubt.ROLLED_BACK
 

@@ -1,0 +1,223 @@
+"""`hash_chain` beside eight writers, and killed again and again: no false break, and always a valid mark."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from estate.servers.postgresql import PostgreSQL
+from tests.estate.chain_platform import NAME, Platform, append
+from tocsin.sdk import HttpClient
+from tocsin_chain import operations
+from tocsin_chain.memory import Memory
+from tocsin_chain.recall import unsealed
+
+pytestmark = pytest.mark.estate
+
+WRITERS = 8
+ROWS_PER_SECOND = 500
+
+
+@pytest.fixture
+async def platform(
+    postgresql: PostgreSQL, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Platform]:
+    monkeypatch.setenv("TOCSIN_STATE_DIR", str(tmp_path))
+    made = Platform(postgresql, database, tmp_path)
+    made.settings["full_walk"] = {"every": "3s", "chunk": 500}
+    made.probe = made._probe()
+    yield made
+    await made.close()
+
+
+async def _writer(dsn: str, number: int, until: float, written: list[int]) -> None:
+    """Rows of three tenants (one shared by all writers); some transactions roll back, some commit late."""
+    rng = random.Random(number)
+    connection = await asyncpg.connect(dsn)
+    loop = asyncio.get_running_loop()
+    due = loop.time()
+    try:
+        while loop.time() < until:
+            tenant = rng.choice(["shared", f"t{number}", f"t{number}"])
+            transaction = connection.transaction()
+            await transaction.start()
+            for _ in range(rng.choice([1, 1, 2])):
+                await append(connection, tenant, f"writer{number}", f"did {rng.random()}")
+                due += WRITERS / ROWS_PER_SECOND
+            if rng.random() < 0.02:
+                await asyncio.sleep(rng.random() * 0.3)
+            if rng.random() < 0.1:
+                await transaction.rollback()
+            else:
+                await transaction.commit()
+                written.append(1)
+            await asyncio.sleep(max(0.0, due - loop.time()))
+    finally:
+        await connection.close()
+
+
+async def _beside_writers(platform: Platform, seconds: float) -> None:
+    await platform.write(50, "shared", "t0", "t1")
+    await platform.bootstrap()
+    until = asyncio.get_running_loop().time() + seconds
+    written: list[int] = []
+    writers = [asyncio.create_task(_writer(platform.dsn, number, until, written)) for number in range(WRITERS)]
+    verdicts, walks = [], set()
+    while asyncio.get_running_loop().time() < until:
+        probed = await platform.run(5.0)
+        verdicts.append((probed.verdict, probed.detail))
+        walks |= {
+            m.value for m in probed.measurements if m.gauge.name == "tocsin_audit_chain_full_walk_timestamp_seconds"
+        }
+    await asyncio.gather(*writers)
+    assert [verdict for verdict in verdicts if verdict[0] != ("ok", None)] == []
+    assert (await platform.full_walk()).verdict == ("ok", None)
+    assert len(walks) >= 3
+    assert len(written) > 20 * seconds
+    (counted,) = platform.execute("SELECT count(*) FROM audit_logs")
+    memory = Memory(platform.configured(), NAME)
+    marks = unsealed(memory.key(), NAME, memory.places.mark.read_bytes())
+    assert sum(mark.head.rows for mark in marks.chains.values()) == int(counted[0])
+
+
+async def test_eight_writers_for_twenty_seconds_raise_no_false_break(platform: Platform) -> None:
+    await _beside_writers(platform, 20.0)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+async def test_eight_writers_for_five_minutes_raise_no_false_break(platform: Platform) -> None:
+    await _beside_writers(platform, 300.0)
+
+
+async def test_a_transaction_that_commits_late_is_neither_missed_nor_a_break(platform: Platform) -> None:
+    """Its sequence is lower than those of other tenants that were committed, and verified, before it."""
+    await platform.write(6, "a", "b")
+    await platform.bootstrap()
+    late = await asyncpg.connect(platform.dsn)
+    transaction = late.transaction()
+    await transaction.start()
+    seq = await append(late, "a", "slow", "late commit")
+    await platform.write(4, "b")
+    for _ in range(3):
+        assert (await platform.run()).verdict == ("ok", None)
+    await transaction.commit()
+    await late.close()
+    probed = await platform.run()
+    assert probed.verdict == ("ok", None)
+    assert probed.measured("tocsin_audit_chain_verified_sequence", chain="a") == seq
+
+
+_WALKER = """
+import asyncio, sys
+from tests.estate.chain_platform import NAME, Platform
+from tests.probing import RealClock, probe_once
+from tocsin_chain.settings import HashChainSettings
+from tocsin_probes.hash_chain import HashChain
+
+async def main():
+    settings = HashChainSettings.model_validate_json(sys.argv[1])
+    probe = HashChain(settings)
+    clock = RealClock(offset=float(sys.argv[2]))
+    print("begun", flush=True)
+    for _ in range(200):
+        probed = await probe_once(probe, 10.0, clock=clock)
+        print(probed.verdict, flush=True)
+        clock.offset += 5
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+async def _killed(platform: Platform, times: int, tmp_path: Path) -> None:
+    """Kills the walking process at random moments: in a full walk, and while marks are written."""
+    script = tmp_path / "walker.py"
+    script.write_text(_WALKER)
+    await platform.write(3000, "t1", "t2")
+    await platform.bootstrap()
+    rng = random.Random(7)
+    memory = Memory(platform.configured(), NAME)
+    import json
+
+    settings = platform.configured(full_walk={"every": "4s", "chunk": 100, "rows_per_second": 4000})
+    plain = settings.model_dump(mode="json", by_alias=True, exclude_none=True)
+    plain |= {"dsn": platform.dsn, "keys": [{"id": "k1", "secret": "the platform's audit key"}]}
+    seen_walks = 0
+    for number in range(times):
+        process = subprocess.Popen(  # noqa: ASYNC220 - a moment, and then it is read in a thread
+            [sys.executable, str(script), json.dumps(plain), str(100 * number)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        )
+        assert process.stdout is not None
+        await asyncio.to_thread(process.stdout.readline)
+        await platform.write(rng.randrange(5), "t1", "t2")
+        await asyncio.sleep(rng.random() * 1.2)
+        os.killpg(process.pid, signal.SIGKILL)
+        said = await asyncio.to_thread(process.stdout.read)
+        process.wait()
+        process.stdout.close()
+        assert b"failed" not in said
+        assert b"unknown" not in said
+        unsealed(memory.key(), NAME, memory.places.mark.read_bytes())
+        walk = memory.load_walk()
+        seen_walks += walk is not None and walk.rows > 0
+        assert list(memory.places.mark.parent.glob("*.mark.walk")) == [] or walk is not None
+    assert seen_walks > times // 10
+    platform.clock.offset += 100 * times
+    assert (await platform.full_walk()).verdict == ("ok", None)
+
+
+async def test_killed_at_any_moment_it_resumes_with_a_valid_mark(platform: Platform, tmp_path: Path) -> None:
+    await _killed(platform, 6, tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+async def test_killed_a_hundred_times_it_resumes_with_a_valid_mark(platform: Platform, tmp_path: Path) -> None:
+    await _killed(platform, 100, tmp_path)
+
+
+async def test_a_walk_that_was_stopped_goes_on_where_it_stood(platform: Platform) -> None:
+    platform.settings["full_walk"] = {"every": "1h", "chunk": 100}
+    platform.probe = platform._probe()
+    await platform.write(1200, "t1", "t2")
+    await platform.bootstrap()
+    http = HttpClient.open()
+    ctx = platform.context(http)
+    memory = Memory(platform.configured(), NAME)
+    seen: list[int] = []
+
+    class Stopped(Exception):
+        pass
+
+    def stop(progress: object) -> None:
+        rows = progress.rows  # type: ignore[attr-defined]
+        seen.append(rows)
+        memory.save_walk(progress)  # type: ignore[arg-type]
+        if rows >= 500 and len(seen) < 9:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        await operations.walk(ctx, platform.configured(), workers=1, report=stop)
+    stopped_at = seen[-1]
+    progress, found, _ = await operations.walk(
+        ctx, platform.configured(), workers=1, report=lambda one: seen.append(one.rows)
+    )
+    await http.close()
+    assert found == []
+    assert progress.rows == 1200
+    assert seen[len(seen) - 1] > seen[0]
+    assert min(seen[seen.index(stopped_at) + 1 :]) > stopped_at
