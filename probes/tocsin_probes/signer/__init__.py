@@ -149,6 +149,9 @@ class Signer(Probe):
             if not _dead(refused):
                 findings += await self._mode(ctx, transport)
                 findings += await self._operations(ctx, transport)
+            elif any(finding.status is Status.FAILED for finding in refused):
+                for name in named:
+                    ctx.measure(_OPERATION_OK, False, operation=name)
         finally:
             await transport.close()
         if settings.auth.check is not None and not refused:
@@ -197,9 +200,14 @@ class Signer(Probe):
             ends = session.signing_certificate_expires_at
             ctx.measure(_CREDENTIAL_EXPIRY, ends, credential="signing_certificate")
             found += self._ending(ctx, ends, "pades_sign")
-        wrong = {finding.component for finding in found if finding.reason != CommonReason.CERTIFICATE_EXPIRING}
+        told = {
+            finding.component: finding.status
+            for finding in found
+            if finding.reason != CommonReason.CERTIFICATE_EXPIRING
+        }
         for name, _ in operations.named():
-            ctx.measure(_OPERATION_OK, name not in wrong, operation=name)
+            if told.get(name) is not Status.UNKNOWN:
+                ctx.measure(_OPERATION_OK, name not in told, operation=name)
         return found
 
     def _in_time(self, ctx: ProbeContext) -> Any:
