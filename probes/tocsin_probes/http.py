@@ -17,7 +17,7 @@ from tocsin.model import CommonReason, Finding, Outcome, ReasonEnum, ReasonInfo,
 from tocsin.sdk import ByteCount, HttpResponse, Probe, ProbeContext, ProbeSettings, TlsSettings
 from tocsin.sdk.faults import quoted, status_finding
 from tocsin.sdk.http import CERTIFICATE_EXPIRY, HttpUrl, certificate_finding, origin, shown_url
-from tocsin.sdk.patterns import ReasonCode
+from tocsin.sdk.patterns import Patterns, ReasonCode
 
 _NO_CREDENTIALS = frozenset(
     {"accept", "accept-language", "cache-control", "content-type", "host", "origin", "referer", "user-agent"}
@@ -55,6 +55,10 @@ class Expect(BaseModel):
     """By header name, the text that its value must contain; an empty text asks only that the header is there."""
     status_reasons: Mapping[int, ReasonCode] = {}
     """What a wrong status means for this target, as a reason of its own: ``{503: orchestrator_down}``."""
+
+    absent: Patterns = {}
+    """By reason, texts that the body must not hold, whatever its status: ``{leaks_internals: [tenant_id, SQLSTATE]}``.
+    Capitals count."""
 
     @model_validator(mode="after")
     def _not_both_right_and_wrong(self) -> Self:
@@ -104,11 +108,13 @@ class Http(Probe):
 
     @classmethod
     def reasons(cls, settings: ProbeSettings | None = None) -> tuple[ReasonInfo, ...]:
-        """Those of the kind, and what `status_reasons` names."""
-        given = settings.expect.status_reasons if isinstance(settings, cls.Settings) else {}
+        """Those of the kind, and what `status_reasons` and `absent` name."""
+        expect = settings.expect if isinstance(settings, cls.Settings) else Expect()
+        given = expect.status_reasons
         own = super().reasons(settings)
         known = {info.code for info in own} | {member.value for member in CommonReason}
         named = {code: ReasonInfo(code, f"The target answered HTTP {status}.") for status, code in given.items()}
+        named |= {code: ReasonInfo(code, "The target's answer holds what it must not.") for code in expect.absent}
         return (*own, *(info for code, info in named.items() if code not in known))
 
     async def run(self, ctx: ProbeContext) -> Outcome:
@@ -126,6 +132,7 @@ class Http(Probe):
             ctx.measure(CERTIFICATE_EXPIRY, answer.certificate_expires_at)
         found = (
             self._judge(answer),
+            *self._present(answer),
             certificate_finding(answer.certificate_expires_at, ctx.now(), settings.certificate_days),
         )
         return Outcome.of(filter(None, found), f"HTTP {answer.status}, {len(answer.body)} bytes")
@@ -150,6 +157,15 @@ class Http(Probe):
             more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
             return Finding.of(reason.ASSERTION_FAILED, wrong[0] + more)
         return None
+
+    def _present(self, answer: HttpResponse) -> Iterator[Finding]:
+        """What must be absent and is there. The text itself is what must not be spread, so only its pattern is told."""
+        known = {info.code: info for info in self.all_reasons(self.settings)}
+        for code, texts in self.settings.expect.absent.items():
+            for text in (texts,) if isinstance(texts, str) else texts:
+                if text.encode() in answer.body:
+                    yield Finding.of(known[code], f"HTTP {answer.status}, and its body holds {text!r}")
+                    break
 
     def _wrong_status(self, answer: HttpResponse) -> Finding:
         said = f"HTTP {answer.status} from {shown_url(answer.url)}"
