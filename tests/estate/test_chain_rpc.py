@@ -84,15 +84,8 @@ async def test_a_chain_that_moves_is_ok_and_measured(node: Anvil) -> None:
     assert probed.measured("tocsin_chain_sender_pending_transactions") == 0
 
 
-async def test_a_chain_that_is_off_by_policy_is_ok_and_not_asked() -> None:
-    for word in ("false", "0", "off", False):
-        probed = await ask("http://127.0.0.1:1", policy=word)
-        assert probed.verdict == ("ok", None)
-        assert probed.detail == "no chain is used, by policy"
-
-
 async def test_a_chain_that_should_be_used_and_is_not_configured_is_unknown() -> None:
-    assert (await ask(policy="true")).verdict == ("unknown", "contract_missing")
+    assert (await ask()).verdict == ("unknown", "contract_missing")
     assert (await ask("http://127.0.0.1:1", chain_id=None)).verdict == ("unknown", "contract_missing")
 
 

@@ -47,11 +47,6 @@ _Address = Annotated[str, Field(pattern=r"^(0x[0-9a-fA-F]{40})?$")]
 _Hex = Annotated[str, Field(pattern=r"^0x([0-9a-fA-F]|\{sender\})*$")]
 
 
-def _switch(value: object) -> object:
-    words = {"true": True, "1": True, "on": True, "yes": True, "false": False, "0": False, "off": False, "no": False}
-    return words.get(value.strip().lower(), value) if isinstance(value, str) else value
-
-
 def _number(value: object) -> object:
     if isinstance(value, str):
         return int(value, 16) if value.startswith("0x") else (value or None)
@@ -80,9 +75,6 @@ class ChainRpc(Probe):
     unauthorized = Status.FAILED
 
     class Settings(ProbeSettings):
-        policy: Annotated[bool, BeforeValidator(_switch)] = True
-        """Whether the platform uses a chain at all (``BLOCKCHAIN_ENABLED``). When it does not, nothing is asked and
-        the answer is ok, saying so."""
         providers: Annotated[tuple[Secret, ...], BeforeValidator(split_words)] = ()
         """URLs, as a list or in one text with commas. They hold API keys and are never shown: a provider goes by
         ``host:port``."""
@@ -117,8 +109,6 @@ class ChainRpc(Probe):
 
     async def run(self, ctx: ProbeContext) -> Outcome:
         settings = self.settings
-        if not settings.policy:
-            return Outcome.ok("no chain is used, by policy")
         if not settings.providers or settings.chain_id is None:
             missing = "providers" if not settings.providers else "chain_id"
             return Outcome.bad(CommonReason.CONTRACT_MISSING, f"`{missing}` is not set")
