@@ -207,7 +207,7 @@ def field_sql(field: Field) -> str:
         Encoding.UNIX: f"floor(extract(epoch from {name}))::bigint::text",
         Encoding.UNIX_MS: f"floor(extract(epoch from {name})*1000)::bigint::text",
         Encoding.UNIX_US: f"floor(extract(epoch from {name})*1000000)::bigint::text",
-        Encoding.UNIX_NS: f"(floor(extract(epoch from {name})*1000000)*1000)::bigint::text",
+        Encoding.UNIX_NS: f"(floor(extract(epoch from {name})*1000000)*1000)::numeric(38,0)::text",
         Encoding.RFC3339: _rfc3339_sql(name, field.precision),
     }.get(field.encoding)
     raw = {Encoding.RAW: name, Encoding.INT64: f"int8send({name}::bigint)"}.get(field.encoding)

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -206,10 +207,14 @@ def export(
         async with operations.session(settings, ctx.probe) as source:
             async with source.snapshot():
                 identity = await identity_of(source.connection)
+            taken = []
             for item in recalled.marks.open:
                 mark = recalled.marks.chains.get(item.chain)
                 bundle = await capture.capture(source, settings, folder, key, item, mark, identity, ctx.now())
+                taken.append(item if item.evidence or to else replace(item, evidence=bundle.name))
                 typer.echo(f"captured {folder / bundle.name}{' (cut for size)' if bundle.cut else ''}")
+        if recalled.doubt is None and tuple(taken) != recalled.marks.open:
+            await memory.save(ctx, replace(recalled.marks, open=tuple(taken)), ctx.now())
         bad = 0
         for bundle_folder in sorted(entry for entry in folder.glob("*") if (entry / "manifest.json").exists()):
             problems = capture.verify_bundle(bundle_folder, key)

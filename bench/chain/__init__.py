@@ -1,0 +1,1 @@
+"""How fast hash chains are walked, beside what else could walk them."""
