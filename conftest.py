@@ -1,3 +1,8 @@
-"""Registers the plugin that lends tests the real servers; pytest takes it only from the root."""
+"""What holds for every test. Plugins that lend servers and look for leftovers can only be named here, at the root."""
 
-pytest_plugins = ["tests.fixtures_estate"]
+import asyncio
+
+pytest_plugins = ["tests.fixtures_estate", "tests.leftovers"]
+
+# looptime asks the policy for a loop before synchronous tests too; with "none" already said, none is made and leaked.
+asyncio.set_event_loop(None)
