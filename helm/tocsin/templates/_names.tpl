@@ -1,0 +1,63 @@
+{{- define "tocsin.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "tocsin.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- else if contains (include "tocsin.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "tocsin.name" .) | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "tocsin.selector" -}}
+app.kubernetes.io/name: {{ include "tocsin.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "tocsin.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{ include "tocsin.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/part-of: tocsin
+{{- end -}}
+
+{{/* Name, namespace and labels of an object; takes a list: the root, a suffix of the name, more labels. */}}
+{{- define "tocsin.metadata" -}}
+{{- $root := index . 0 -}}
+name: {{ include "tocsin.fullname" $root }}{{ index . 1 }}
+namespace: {{ $root.Release.Namespace }}
+labels:
+  {{- include "tocsin.labels" $root | nindent 2 }}
+  {{- with index . 2 }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+
+{{- define "tocsin.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
+{{- end -}}
+{{- end -}}
+
+{{- define "tocsin.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "tocsin.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Whether a probe asks the API server: only then the pod gets a token. Not empty means yes. */}}
+{{- define "tocsin.asksKubernetes" -}}
+{{- if or .Values.rbac.namespaces .Values.rbac.rules -}}yes{{- end -}}
+{{- end -}}
+
+{{- define "tocsin.configMap" -}}
+{{- default (include "tocsin.fullname" .) .Values.existingConfigMap -}}
+{{- end -}}

@@ -1,0 +1,234 @@
+"""What the chart renders, without a cluster: the rules are those of alerts/, and no value is passed over in silence."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.chart.rendering import CHART, EVERYTHING, NAMESPACE, ROOT, helm, of_kind, only, rendered
+from tocsin import __version__
+from tocsin.config import Registry, Sources, load
+
+pytestmark = pytest.mark.estate
+
+ALL = ("-f", str(EVERYTHING))
+
+
+def test_helm_lint_has_nothing_to_say() -> None:
+    for options in ((), ALL):
+        answer = helm("lint", "--strict", str(CHART), *options)
+        assert answer.status == 0, answer.out + answer.error
+        assert "[WARNING]" not in answer.out
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert (chart["version"], chart["appVersion"]) == (__version__, __version__)
+
+
+# Rules and dashboards
+
+
+def test_the_chart_holds_the_rules_and_dashboards_of_the_tree() -> None:
+    assert sync().main(["--check"]) == 0, "run python helm/sync.py"
+
+
+def test_a_copy_that_differs_is_told_and_mended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tree, chart = tmp_path / "tree", tmp_path / "chart"
+    for folder, name in (("alerts", "a.yaml"), ("dashboards", "b.json")):
+        (tree / folder).mkdir(parents=True)
+        (tree / folder / name).write_text("new")
+    (chart / "alerts").mkdir(parents=True)
+    (chart / "alerts" / "a.yaml").write_text("old")
+    (chart / "alerts" / "gone.yaml").write_text("old")
+    assert sync().main(["--check"], tree, chart) == 1
+    told = capsys.readouterr().err
+    assert all(name in told for name in ("alerts/a.yaml", "alerts/gone.yaml", "dashboards/b.json"))
+    assert sync().main([], tree, chart) == 0
+    assert sync().main(["--check"], tree, chart) == 0
+    assert not (chart / "alerts" / "gone.yaml").exists()
+
+
+@pytest.mark.parametrize("source", sorted((ROOT / "alerts").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_rules_are_those_of_alerts(source: Path) -> None:
+    objects = rendered("--set", "prometheusRule.enabled=true,prometheusRule.namespaceLabel=false")
+    (found,) = (
+        rule for rule in of_kind(objects, "PrometheusRule") if rule["metadata"]["name"].endswith(f"-{source.stem}")
+    )
+    assert found["spec"] == yaml.safe_load(source.read_text())
+
+
+def test_addresses_are_filled_in_and_alerts_carry_the_namespace_their_routes_ask_for() -> None:
+    objects = rendered(*ALL)
+    rules = [
+        rule
+        for each in of_kind(objects, "PrometheusRule")
+        if not each["metadata"]["name"].endswith("-own")
+        for group in each["spec"]["groups"]
+        for rule in group["rules"]
+    ]
+    alerts = [rule for rule in rules if "alert" in rule]
+    assert alerts
+    assert all(rule["labels"]["namespace"] == NAMESPACE for rule in alerts)
+    assert all("labels" not in rule for rule in rules if "record" in rule)
+    text = json.dumps(rules)
+    assert "https://tocsin.example.com/runbooks/" in text
+    assert "https://grafana.example.com/d/tocsin-probe" in text
+    assert "https://docs.example.com/tocsin/tocsin/" in text
+    assert not re.search(r"localhost|runbooks\.example|example\.com//", text)
+    assert "{{ $labels.probe }}" in text
+
+
+def test_rules_of_a_platform_that_is_not_run_can_be_left_out() -> None:
+    on = ("--set", "prometheusRule.enabled=true")
+    names = [
+        each["metadata"]["name"]
+        for each in of_kind(rendered(*on, "--set", "prometheusRule.files={tocsin}"), "PrometheusRule")
+    ]
+    assert names == ["watch-tocsin-tocsin"]
+    refused = helm("template", str(CHART), *on, "--set", "prometheusRule.files={wipee}", "--kube-version", "1.34.4")
+    assert 'the chart has no rules called "wipee"' in refused.error
+
+
+def test_dashboards_are_those_of_the_tree() -> None:
+    (found,) = (
+        each for each in of_kind(rendered(*ALL), "ConfigMap") if "grafana_dashboard" in each["metadata"]["labels"]
+    )
+    for file in (ROOT / "dashboards").glob("*.json"):
+        assert json.loads(found["data"][f"tocsin-{file.name}"]) == json.loads(file.read_text())
+
+
+def test_routes_and_inhibition_are_those_of_the_reference() -> None:
+    reference = yaml.safe_load((ROOT / "deploy/alertmanager/alertmanager.yml").read_text())
+    spec = only(rendered("--set", "alertmanagerConfig.enabled=true"), "AlertmanagerConfig")["spec"]
+    assert as_reference(spec["route"]) == reference["route"]
+    assert [
+        {
+            "source_matchers": matchers(rule["sourceMatch"]),
+            "target_matchers": matchers(rule["targetMatch"]),
+            "equal": rule["equal"],
+        }
+        for rule in spec["inhibitRules"]
+    ] == reference["inhibit_rules"]
+    assert {each["name"] for each in spec["receivers"]} == {each["name"] for each in reference["receivers"]}
+
+
+def as_reference(route: dict[str, Any]) -> dict[str, Any]:
+    names = {"groupBy": "group_by", "groupWait": "group_wait", "groupInterval": "group_interval"}
+    names["repeatInterval"] = "repeat_interval"
+    made = {names.get(key, key): value for key, value in route.items()}
+    if "matchers" in made:
+        made["matchers"] = matchers(made["matchers"])
+    if "routes" in made:
+        made["routes"] = [as_reference(each) for each in made["routes"]]
+    return made
+
+
+def matchers(found: list[dict[str, str]]) -> list[str]:
+    return [f'{each["name"]}{each["matchType"]}"{each["value"]}"' for each in found]
+
+
+# The daemon
+
+
+def test_the_configuration_is_one_that_tocsin_takes(tmp_path: Path) -> None:
+    for options, names in (((), {"wipe-db"}), (ALL, {"wipe-db", "own"})):
+        (text,) = (
+            each["data"]["tocsin.yaml"]
+            for each in of_kind(rendered(*options), "ConfigMap")
+            if "tocsin.yaml" in each["data"]
+        )
+        path = tmp_path / "tocsin.yaml"
+        path.write_text(text)
+        found = load(Sources(path, (), None, {"PATH_OF_OWN": "x"}), Registry.discover())
+        assert names <= set(found.probes)
+
+
+def test_the_pod_has_a_token_only_when_a_probe_asks_the_api_server() -> None:
+    without, with_rules = (only(rendered(*options), "Deployment")["spec"]["template"]["spec"] for options in ((), ALL))
+    assert without["automountServiceAccountToken"] is False
+    assert with_rules["automountServiceAccountToken"] is True
+
+
+def test_probes_of_the_kubelet_ask_for_life_and_readiness() -> None:
+    for options, scheme in (((), "HTTP"), (ALL, "HTTPS")):
+        (container,) = only(rendered(*options), "Deployment")["spec"]["template"]["spec"]["containers"]
+        assert container["livenessProbe"]["httpGet"] == {"path": "/-/healthy", "port": "http", "scheme": scheme}
+        assert container["readinessProbe"]["httpGet"] == {"path": "/-/ready", "port": "http", "scheme": scheme}
+
+
+def test_no_secret_is_rendered_into_the_chart() -> None:
+    assert not list(of_kind(rendered(*ALL), "Secret"))
+
+
+# Values
+
+
+def test_every_value_is_in_the_schema_and_every_object_of_ours_is_closed() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    for path, value, described in walk(values, schema, ""):
+        assert described is not None, f"{path} is not in values.schema.json"
+        if isinstance(value, dict) and "properties" in described:
+            assert described["additionalProperties"] is False, path
+            missing = set(described["properties"]) - set(value) - {"global"}
+            assert not missing or path.startswith("config"), f"{path}: values.yaml does not show {missing}"
+
+
+def walk(value: Any, schema: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
+    yield path, value, schema
+    if isinstance(value, dict) and "properties" in schema:
+        for key, inner in value.items():
+            yield from walk(inner, schema["properties"].get(key), f"{path}.{key}".lstrip("."))
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("imagee.tag=1", "imagee"),
+        ("image.tagg=1", "tagg"),
+        ("state.persistant=true", "persistant"),
+        ("rbac.namespaces.alexandria.secret=x", "secret"),
+        ("alertmanagerConfig.receivers.pager.webhookConfigs=1", "pager"),
+        ("serviceMonitor.interval=often", "interval"),
+        ("addresses.tocsin=tocsin.example.com", "tocsin"),
+        ("logLevel=loud", "logLevel"),
+        ("replicas=2", "replicas"),
+    ],
+)
+def test_a_value_that_nobody_reads_or_that_is_wrong_is_refused(option: str, said: str) -> None:
+    answer = helm("template", str(CHART), "--kube-version", "1.34.4", "--set", option)
+    assert answer.status != 0
+    assert "values don't meet the specifications" in answer.error
+    assert said in answer.error
+
+
+def test_rules_hold_templates_that_helm_never_renders(tmp_path: Path) -> None:
+    """A chart whose rules hold what would be an error, or an answer, in a template of Helm's."""
+    chart = tmp_path / "tocsin"
+    shutil.copytree(CHART, chart)
+    rules = chart / "files" / "alerts" / "tocsin.yaml"
+    text = "{{ .Release.Name }} {{ fail `no` }}"
+    rules.write_text(
+        f"groups: [{{name: a, rules: [{{alert: A, expr: 'vector(1)', annotations: {{summary: '{text}'}}}}]}}]\n"
+    )
+    objects = rendered("--set", "prometheusRule.enabled=true,prometheusRule.files={tocsin}", chart=chart)
+    assert only(objects, "PrometheusRule")["spec"]["groups"][0]["rules"][0]["annotations"]["summary"] == text
+
+
+def sync() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("chart_sync", ROOT / "helm" / "sync.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
