@@ -11,17 +11,24 @@ from estate.ports import LOOPBACK
 from estate.web import request
 
 Rewrite = Callable[[str, bytes], bytes]
-"""Of a path and the answer's body: the body that is passed on."""
+"""Of a path and the body of a request or an answer: the body that is passed on."""
+
+
+def unchanged(path: str, body: bytes) -> bytes:
+    return body
+
+
+_HOP = ("host", "connection", "content-length")
 
 
 @contextmanager
-def tampering(upstream: str, rewrite: Rewrite) -> Iterator[str]:
-    """The address of a proxy to ``upstream``."""
+def tampering(upstream: str, rewrite: Rewrite = unchanged, *, asking: Rewrite = unchanged) -> Iterator[str]:
+    """The address of a proxy to ``upstream``. ``rewrite`` changes answers, ``asking`` requests."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-            passed = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")}
+            body = asking(self.path, self.rfile.read(int(self.headers.get("Content-Length", "0"))))
+            passed = {name: value for name, value in self.headers.items() if name.lower() not in _HOP}
             answer = request(self.command, upstream + self.path, body=body or None, headers=passed)
             content = rewrite(self.path, answer.body)
             self.send_response(answer.status)
