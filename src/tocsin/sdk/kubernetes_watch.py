@@ -144,7 +144,6 @@ class Watch(Generic[S]):
             raise _as_fault("too_much", f"more than {PAGE * MAX_PAGES} objects match {self._query}")
         self._store, self._version = store, version
         self._listed_at = asyncio.get_running_loop().time()
-        self._heard()
 
     async def _follow(self) -> None:
         """One watch request, to its end. Raises a fault with the status 410 when a list is needed first."""
@@ -156,6 +155,7 @@ class Watch(Generic[S]):
             "timeoutSeconds": str(WATCH_SECONDS),
         }
         async with self._client.answer(self._path, query, _JSON, WATCH_SECONDS + SLACK_SECONDS) as answer:
+            # Only now is a list worth anything: who may list but not watch is told at the first run.
             self._heard()
             async for line in _lines(answer):
                 self._apply(json.loads(line))

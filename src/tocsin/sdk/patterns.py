@@ -8,12 +8,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import Field, StringConstraints
 
 from tocsin.model import MASK, CommonReason, Finding, ReasonEnum, ReasonInfo
 from tocsin.model.reason import CODE_PATTERN
+from tocsin.sdk.quantities import format_duration
+
+if TYPE_CHECKING:
+    from tocsin.sdk.context import ProbeContext
 
 MAX_LINE_CHARACTERS: Final = 2000
 MAX_LINES: Final = 20
@@ -56,7 +60,7 @@ def masked(line: str) -> str:
 
 @dataclass(slots=True)
 class Sightings:
-    """What was seen of ``patterns``, held for ``window`` seconds in ``memory["seen"]``: by reason, when and where.
+    """What was seen of ``patterns``. ``memory["seen"]`` holds it: by reason how often, when read, when written, where.
 
     Without that a line that is written once would be bad for one run only, and never be confirmed.
     """
@@ -66,16 +70,19 @@ class Sightings:
     lines: dict[str, list[str]] = field(default_factory=dict)
     """By reason, the masked lines of this run."""
 
-    def look(self, line: str, at: float, where: str) -> None:
-        """Judges one line, written at ``at`` (Unix seconds)."""
+    def look(self, line: str, written_at: float, read_at: float, where: str) -> bool:
+        """Whether a line holds a known string. One that is read late counts for as long as others."""
+        found = False
         for code, texts in self.patterns.items():
             if any(text in line for text in _texts(texts)):
+                found = True
                 seen = self.memory.setdefault("seen", {})
-                count, latest, place = seen.get(code, (0, 0.0, where))
-                seen[code] = [count + 1, max(at, latest), where if at >= latest else place]
+                count, *_ = seen.get(code, (0,))
+                seen[code] = [count + 1, read_at, written_at, where]
                 kept = self.lines.setdefault(code, [])
                 if len(kept) < MAX_LINES:
                     kept.append(f"{where}: {masked(line)}")
+        return found
 
     def findings(self, infos: Iterable[ReasonInfo], now: float, window: float) -> list[Finding]:
         """One finding a reason that was seen within ``window`` seconds before ``now``; forgets the others."""
@@ -86,10 +93,17 @@ class Sightings:
             if code in self.patterns and entry[1] >= now - window
         }
         self.memory["seen"] = seen
-        return [
-            Finding.of(by_code[code], f"{count} times, last {max(0, round(now - latest))} s ago in {where}", where)
-            for code, (count, latest, where) in seen.items()
-        ]
+        found = []
+        for code, (count, _, written_at, where) in seen.items():
+            ago = format_duration(max(0, round(now - written_at)))
+            times = "once" if count == 1 else f"{count} times"
+            found.append(Finding.of(by_code[code], f"seen {times} in {where}, last {ago} ago", where))
+        return found
+
+    def attach_to(self, ctx: ProbeContext) -> None:
+        """Keeps the lines of this run for evidence."""
+        for code, lines in self.lines.items():
+            ctx.attach(f"{code}.txt", "\n".join(lines))
 
 
 def _texts(texts: tuple[str, ...] | str) -> tuple[str, ...]:
