@@ -14,7 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 from aiohttp import web
+
+from tocsin_sandbox.alexandria_audit import AuditLog
 
 ENTITLEMENTS = ("multi_tenant", "oidc", "scim", "audit_export")
 _DAY = 86400
@@ -41,12 +44,14 @@ class License:
 @dataclass(slots=True)
 class AlexandriaApi:
     """The API. ``needs_setup``: every administrator is disabled, so setup is open to anybody again.
-    ``chain_verified``: what the platform's own verification says. ``backend_enabled``: of the default LLM backend."""
+    ``chain_trusted``: false when the platform's own verification says broken whatever it finds.
+    ``backend_enabled``: of the default LLM backend."""
 
     socket: Path
+    audit_log: AuditLog
     license: License = field(default_factory=License)
     needs_setup: bool = False
-    chain_verified: bool = True
+    chain_trusted: bool = True
     backend_enabled: bool = True
     username: str = "probe@example.org"
     password: str = field(default_factory=lambda: secrets.token_urlsafe(12))
@@ -159,7 +164,11 @@ class AlexandriaApi:
 
     async def _verify(self, request: web.Request) -> web.Response:
         self._authenticate(request)
-        return web.json_response({"verified": self.chain_verified})
+        try:
+            verified = await self.audit_log.verified()
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            return _error(500, "internal")
+        return web.json_response({"verified": verified and self.chain_trusted})
 
     def _authenticate(self, request: web.Request) -> None:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")

@@ -9,7 +9,7 @@ from tocsin_sandbox.serving import Mood
 
 _SERVING = "api-not-serving"
 _QUOTA = "quota-exceeded"
-_AUDIT = "audit-chain"
+_AUDIT = "audit-chain-failure"
 _HEALTHY = License()
 
 
@@ -121,6 +121,6 @@ FAULTS = (
     ),
     _fault(
         "audit-verify-fails", "The platform says that its audit chain is broken", "verify answers verified: false.",
-        _AUDIT, "chain_broken", _set("chain_verified", False), _set("chain_verified", True),
+        _AUDIT, "chain_broken", _set("chain_trusted", False), _set("chain_trusted", True),
     ),
 )  # fmt: skip

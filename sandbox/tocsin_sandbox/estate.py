@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 
 from tocsin_sandbox.alexandria_api import AlexandriaApi
+from tocsin_sandbox.alexandria_audit import AuditLog
 from tocsin_sandbox.chain import Chain
 from tocsin_sandbox.identity import IdentityProvider
 from tocsin_sandbox.orchestrator import Orchestrator
@@ -43,6 +44,8 @@ class Estate:
     chain: Chain
     provider: Site
     orchestrator: Orchestrator
+    alexandria_database: Cluster
+    audit_log: AuditLog
     alexandria_api: AlexandriaApi
     alexandria: Site
     life: Life
@@ -50,7 +53,7 @@ class Estate:
     keycloak_role: ReadOnlyRole = field(default_factory=ReadOnlyRole)
     held: list[asyncpg.Connection[Any]] = field(default_factory=list)
     """Connections that a fault keeps open."""
-    _life_task: asyncio.Task[None] | None = None
+    _lives: list[asyncio.Task[None]] = field(default_factory=list)
 
     @classmethod
     async def build(cls, folder: Path) -> Estate:
@@ -69,7 +72,9 @@ class Estate:
         chain = Chain()
         provider = Site(free_port(), chain.build)
         orchestrator = Orchestrator(folder / "orchestrator.sock")
-        alexandria_api = AlexandriaApi(orchestrator.path)
+        alexandria_database = Cluster(installation, folder / "alexandria-database", free_port())
+        audit_log = AuditLog(alexandria_database)
+        alexandria_api = AlexandriaApi(orchestrator.path, audit_log)
 
         async def anchor(digest: bytes) -> str | None:
             return chain.anchor(digest) if provider.running else None
@@ -88,6 +93,8 @@ class Estate:
             chain=chain,
             provider=provider,
             orchestrator=orchestrator,
+            alexandria_database=alexandria_database,
+            audit_log=audit_log,
             alexandria_api=alexandria_api,
             alexandria=Site(free_port(), alexandria_api.build),
             life=Life(database, storage, anchor),
@@ -102,6 +109,7 @@ class Estate:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._start_database(progress))
                 group.create_task(self._start_keycloak(progress))
+                group.create_task(self._start_alexandria_database(progress))
                 group.create_task(self._start_storage(progress))
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
@@ -114,15 +122,18 @@ class Estate:
         progress("Alexandria")
         await self.wipe.start()
         await self.life.pulse()
-        self._life_task = asyncio.create_task(self.life.run(), name="life of the platform")
+        self._lives = [
+            asyncio.create_task(self.life.run(), name="life of Wipe"),
+            asyncio.create_task(self.audit_log.run(), name="life of Alexandria"),
+        ]
         progress("Wipe API")
 
     async def stop(self) -> None:
         """Stop everything within 4 seconds; never raises for what is already gone."""
-        if self._life_task is not None:
-            self._life_task.cancel()
-            await asyncio.wait([self._life_task])
-            self._life_task = None
+        for task in self._lives:
+            task.cancel()
+        await asyncio.gather(*self._lives, return_exceptions=True)
+        self._lives.clear()
         await self.release()
         await asyncio.gather(
             self.wipe.stop(),
@@ -135,6 +146,7 @@ class Estate:
             self.storage.stop(),
             self.database.stop(),
             self.keycloak_database.stop(),
+            self.alexandria_database.stop(),
         )
 
     async def release(self) -> None:
@@ -160,6 +172,12 @@ class Estate:
         await self.keycloak.start()
         await self.keycloak_management.start()
         progress("Keycloak")
+
+    async def _start_alexandria_database(self, progress: Progress) -> None:
+        await self.alexandria_database.create()
+        await self.alexandria_database.start()
+        await self.audit_log.furnish()
+        progress("PostgreSQL of Alexandria")
 
     async def _start_storage(self, progress: Progress) -> None:
         await self.storage.start()

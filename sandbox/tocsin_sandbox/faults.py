@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tocsin_sandbox import (
+    alexandria_audit_faults,
     alexandria_faults,
     chain_faults,
     database_faults,
@@ -19,6 +20,7 @@ FAULTS: tuple[Fault, ...] = (
     *database_faults.FAULTS,
     *chain_faults.FAULTS,
     *alexandria_faults.FAULTS,
+    *alexandria_audit_faults.FAULTS,
 )
 """In the order in which they are listed: by incident."""
 

@@ -23,7 +23,7 @@ PROBES = {
 }
 KINDS = Registry.discover()
 WATCHED = [fault for fault in FAULTS if fault.expected_probe]
-AHEAD = {"signer-outage", "chain-or-anchor-outage", "api-not-serving", "quota-exceeded", "audit-chain"}
+AHEAD = {"signer-outage", "chain-or-anchor-outage", "api-not-serving", "quota-exceeded", "audit-chain-failure"}
 """Incidents whose simulators are there before the profiles have probes for all of them."""
 
 

@@ -1,0 +1,87 @@
+"""Faults of Alexandria's database and its audit log: real rows edited, removed and cut off, and put back."""
+
+from __future__ import annotations
+
+from tocsin_sandbox.alexandria_audit import DATABASE, TABLE
+from tocsin_sandbox.estate import Estate
+from tocsin_sandbox.fault import Act, Fault
+
+_SERVING = "api-not-serving"
+_AUDIT = "audit-chain-failure"
+_ROWS = "audit rows"
+_KEPT = f"{TABLE}_kept"
+_OF_TENANT = f"SELECT seq FROM {TABLE} WHERE tenant_id = 'practice' ORDER BY seq"
+_EARLY = f"seq IN ({_OF_TENANT} LIMIT 3 OFFSET 5)"
+_LAST = f"seq IN ({_OF_TENANT} DESC LIMIT 12)"
+"""More than are written between two runs: some of them have been verified."""
+_THOSE = f"seq IN (SELECT seq FROM {_KEPT})"
+
+
+async def _stop(estate: Estate) -> None:
+    await estate.alexandria_database.stop()
+
+
+async def _start(estate: Estate) -> None:
+    await estate.alexandria_database.start()
+
+
+def _writing(writing: bool) -> Act:
+    async def act(estate: Estate) -> None:
+        await estate.audit_log.write(writing)
+
+    return act
+
+
+def _tamper(rows: str, tampering: str, *, writing: bool = True) -> Act:
+    """Keeps the rows aside, then does it. A row that is written after a cut could not be taken back."""
+
+    async def act(estate: Estate) -> None:
+        await estate.audit_log.write(writing)
+        keep = f"CREATE TABLE {_KEPT} AS SELECT * FROM {TABLE} WHERE {rows}"
+        await estate.alexandria_database.execute_each([keep, tampering], database=DATABASE)
+
+    return act
+
+
+async def _put_back(estate: Estate) -> None:
+    statements = [
+        f"CREATE TABLE IF NOT EXISTS {_KEPT} (LIKE {TABLE})",
+        f"DELETE FROM {TABLE} WHERE {_THOSE}",
+        f"INSERT INTO {TABLE} SELECT * FROM {_KEPT}",
+        f"DROP TABLE {_KEPT}",
+    ]
+    await estate.alexandria_database.execute("; ".join(statements), database=DATABASE)
+    await estate.audit_log.write(True)
+
+
+def _fault(
+    name: str, title: str, effect: str, incident: str, probe: str, reason: str, cause: Act, undo: Act,
+    knob: str = "", develops: float = 0.0,
+) -> Fault:  # fmt: skip
+    return Fault(name, title, effect, "alexandria", incident, probe, reason, cause, undo, knob, develops)
+
+
+FAULTS = (
+    _fault(
+        "alexandria-database-stopped", "Alexandria's PostgreSQL is down", "Its server is stopped.",
+        _SERVING, "", "connection_refused", _stop, _start,
+    ),
+    _fault(
+        "audit-row-edited", "Somebody has edited the audit log", "Another principal is written into three rows.",
+        _AUDIT, "", "modified",
+        _tamper(_EARLY, f"UPDATE {TABLE} SET principal = 'nobody@example.org' WHERE {_THOSE}"), _put_back, _ROWS,
+    ),
+    _fault(
+        "audit-rows-deleted", "Rows are missing in the audit log", "Three rows are deleted between others.",
+        _AUDIT, "", "gap", _tamper(_EARLY, f"DELETE FROM {TABLE} WHERE {_THOSE}"), _put_back, _ROWS,
+    ),
+    _fault(
+        "audit-log-cut", "The end of the audit log is gone", "The twelve newest rows are deleted; none is written.",
+        _AUDIT, "", "tail_truncated",
+        _tamper(_LAST, f"DELETE FROM {TABLE} WHERE {_THOSE}", writing=False), _put_back, _ROWS,
+    ),
+    _fault(
+        "audit-writer-stopped", "Nothing is audited any more", "Traffic goes on, and no row is written.",
+        _AUDIT, "", "late", _writing(False), _writing(True), _ROWS,
+    ),
+)  # fmt: skip
