@@ -81,7 +81,8 @@ class Http(Probe):
         url: HttpUrl
         method: Annotated[str, Field(pattern=r"^[A-Z]+$")] = "GET"
         headers: Mapping[str, Secret] = {}
-        """Request headers. The values are secrets: they are never shown."""
+        """Request headers. The values are secrets: they are never shown. ``{request_id}`` is the run's own id, for an
+        ``Idempotency-Key``."""
         body: Secret | None = None
         expect: Expect = Expect()
         follow_redirects: bool = False
@@ -119,10 +120,11 @@ class Http(Probe):
 
     async def run(self, ctx: ProbeContext) -> Outcome:
         settings = self.settings
+        given = settings.headers
         answer = await ctx.http.fetch(
             settings.method,
             settings.url,
-            headers={name: value.reveal() for name, value in settings.headers.items()},
+            headers={name: value.reveal().replace("{request_id}", ctx.request_id) for name, value in given.items()},
             body=settings.body.reveal() if settings.body else None,
             max_bytes=settings.max_bytes,
             follow_redirects=settings.follow_redirects,

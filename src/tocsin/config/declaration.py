@@ -124,3 +124,13 @@ class Declaration(Defaults):
     writes: bool | None = None
     costly: bool | None = None
     policy: Policy | None = None
+
+
+LENDABLE = frozenset({"policy"})
+"""Names that a kind may have for a setting of its own, which every probe of that kind then has instead: RFC 3161 calls
+the terms of a timestamp its policy."""
+
+
+def common_to(settings: type[BaseModel]) -> frozenset[str]:
+    """The names of the settings that a probe has whatever its kind, when its kind has these ``settings``."""
+    return frozenset(Declaration.model_fields) - (LENDABLE & settings.model_fields.keys())

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Self
 
-from tocsin.config.declaration import Declaration
+from tocsin.config.declaration import LENDABLE, Declaration
 from tocsin.config.errors import nearest
 from tocsin.sdk import Probe, ProbeSettings
 
@@ -95,7 +95,7 @@ class Registry(Mapping[str, type[Probe]]):
             raise BrokenKind(self._blame(name, f"calls itself `{kind.kind}`"))
         if not issubclass(kind.Settings, ProbeSettings):
             raise BrokenKind(self._blame(name, "has Settings that are not tocsin.sdk.ProbeSettings"))
-        taken = sorted(kind.Settings.model_fields.keys() & Declaration.model_fields.keys())
+        taken = sorted(kind.Settings.model_fields.keys() & Declaration.model_fields.keys() - LENDABLE)
         if taken:
             raise BrokenKind(self._blame(name, f"has a setting `{taken[0]}`, which every probe has already"))
         return kind

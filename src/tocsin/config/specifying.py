@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from tocsin.config.declaration import PROBE_NAME, Declaration
+from tocsin.config.declaration import PROBE_NAME, Declaration, common_to
 from tocsin.config.document import Located
 from tocsin.config.errors import Problem, nearest
 from tocsin.config.filling import Filled, dotted, fill
@@ -56,8 +56,8 @@ def specify(name: str, written: Located, declared: Located, around: Surroundings
         return result
     filled = fill(written, around.variables, prefix)
     result.problems += filled.problems
-    declaration = _declaration(filled, written, prefix, result.problems)
     kind = _kind(filled, written, prefix, around.kinds, result.problems)
+    declaration = _declaration(kind, filled, written, prefix, result.problems)
     if kind is None:
         return result
     settings = _settings(kind, filled, written, prefix, result.problems)
@@ -96,8 +96,11 @@ def _enabled(written: Located, prefix: str, around: Surroundings, problems: list
         return True
 
 
-def _declaration(filled: Filled, written: Located, prefix: str, problems: list[Problem]) -> Declaration | None:
-    given = {key: value for key, value in filled.data.items() if key in Declaration.model_fields}
+def _declaration(
+    kind: type[Probe] | None, filled: Filled, written: Located, prefix: str, problems: list[Problem]
+) -> Declaration | None:
+    common = common_to(kind.Settings) if kind is not None else Declaration.model_fields
+    given = {key: value for key, value in filled.data.items() if key in common}
     try:
         return Declaration.model_validate(given)
     except ValidationError as error:
@@ -131,7 +134,8 @@ def _settings(
 
     While a contract is missing the rest is checked all the same, as far as it can be.
     """
-    given = {key: value for key, value in filled.data.items() if key not in Declaration.model_fields}
+    common = common_to(kind.Settings)
+    given = {key: value for key, value in filled.data.items() if key not in common}
     try:
         settings = _validate(kind.Settings, given, written)
     except ValidationError as error:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.config.fake_kinds import Web
 from tocsin.config import Cap, ConfigError, Configuration, Registry, Sources, load
 from tocsin.model import MaintenanceWindow, MissingContract, ProbeSpec, Severity
+from tocsin.sdk import ProbeSettings
 
 Load = Callable[..., Configuration]
 
@@ -360,3 +362,18 @@ def test_a_policy_says_whether_and_why(load_text: Load, policy: str, said: str):
 def test_the_settings_of_a_probe_that_is_off_are_checked_all_the_same(load_text: Load):
     text = f"probes:\n{SHOP}, folow: true, policy: {{applies: false, because: why}}}}\n"
     assert "probes.shop.folow" in message(load_text, text)
+
+
+def test_a_kind_may_call_a_setting_of_its_own_policy(tmp_path: Path):
+    class Stamp(Web):
+        """A stamp."""
+
+        kind = "stamp"
+
+        class Settings(ProbeSettings):
+            policy: str
+
+    path = tmp_path / "tocsin.yaml"
+    path.write_text("probes:\n  stamp: {kind: stamp, system: s, incident: i, policy: 1.2.3.4}\n")
+    spec = load(Sources(path, environ={}), Registry({"stamp": Stamp})).probes["stamp"]
+    assert (spec.settings.policy, spec.off_because) == ("1.2.3.4", "")

@@ -106,7 +106,10 @@ async def test_a_run_sends_its_identifiers_and_its_headers_and_asks_for_a_permit
     permits = FreePermits()
     async with serving(listen) as port:
         probe = configured(
-            url=f"http://127.0.0.1:{port}/a?b=c d", method="POST", body="ping", headers={"USER-AGENT": "mine"}
+            url=f"http://127.0.0.1:{port}/a?b=c d",
+            method="POST",
+            body="ping",
+            headers={"USER-AGENT": "mine", "Idempotency-Key": "probe {request_id}"},
         )
         probed = await probe_once(probe, permits=permits)
     assert probed.verdict == ("ok", None)
@@ -120,6 +123,7 @@ async def test_a_run_sends_its_identifiers_and_its_headers_and_asks_for_a_permit
             "accept-encoding: identity",
             "connection: close",
             "user-agent: mine",
+            "idempotency-key: probe probe-0001",
             "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
             "x-request-id: probe-0001",
             "content-length: 4",
