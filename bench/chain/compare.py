@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,9 @@ from tests.probing import RealClock, probe_once
 from tocsin.sdk import HttpClient
 from tocsin_chain import operations
 from tocsin_chain.macs import MacKey
+from tocsin_chain.segments import Workers
 from tocsin_chain.settings import HashChainSettings
+from tocsin_chain.source import Source, open_source
 from tocsin_probes.hash_chain import HashChain
 
 KEY = b"the key of the platform, 32 byte"
@@ -114,14 +116,18 @@ class Watch:
             self.delays.append(time.perf_counter() - asked - 0.005)
 
     async def _memory(self) -> None:
-        own = psutil.Process()
         while True:
+            await asyncio.to_thread(self._look)
+            await asyncio.sleep(0.2)
+
+    def _look(self) -> None:
+        own = psutil.Process()
+        with suppress(psutil.Error):
             self.own_rss = max(self.own_rss, own.memory_info().rss)
             for child in own.children(recursive=True):
                 if "python" in child.name():
                     used = child.memory_info().rss
                     self.children[child.pid] = max(self.children.get(child.pid, 0), used)
-            await asyncio.sleep(0.1)
 
     def p99(self) -> float:
         return sorted(self.delays)[int(len(self.delays) * 0.99)] if self.delays else 0.0
@@ -146,11 +152,20 @@ def settings(dsn: str, workers: int) -> HashChainSettings:
     )
 
 
-async def our_walk(chosen: HashChainSettings, workers: int, watch: Watch) -> float:
-    """Seconds of a full walk, from nothing (processes started, table described) to the verdict."""
-    async with operations.session(chosen, "bench") as source, watch.open():
+class OurWalk:
+    """Full walks with processes that stay, as in the daemon; the drains' session stays open, too."""
+
+    def __init__(self, chosen: HashChainSettings, source: Source, workers: int, *, yielding: bool) -> None:
+        self.chosen, self.source = chosen, source
+        self.pool = Workers(chosen.reading("tocsin/bench"), source.layout, workers, yielding=yielding)
+        self.watch = Watch()
+
+    async def __call__(self) -> float:
+        """Seconds of one walk."""
         began = time.perf_counter()
-        progress = await operations.walk_all(source, chosen, "bench", time.time(), workers=workers)
+        progress = await operations.walk_all(
+            self.source, self.chosen, "bench", time.time(), workers=self.pool.count, pool=self.pool
+        )
         seconds = time.perf_counter() - began
         assert progress.summaries[""].intact
         return seconds
@@ -165,11 +180,17 @@ async def timed(work: Callable[[], Awaitable[object]]) -> float:
 async def compare(server: PostgreSQL, count: int, rounds: int, workers: int) -> dict[str, Any]:
     dsn = server.dsn()
     connection = await asyncpg.connect(dsn)
-    watch = Watch()
+    source = await open_source(
+        settings(dsn, workers).reading("tocsin/bench"), timeout=5.0, settings=settings(dsn, workers)
+    )
+    walk_fast = OurWalk(settings(dsn, workers), source, workers, yielding=False)
+    walk_behind = OurWalk(settings(dsn, workers), source, workers, yielding=True)
+    await walk_fast()
+    await walk_behind()
     contestants: dict[str, Callable[[], Awaitable[float]]] = {
         "copy_drain": lambda: timed(lambda: drain(connection, DRAIN)),
         "copy_drain_in_order": lambda: timed(lambda: drain(connection, f"{DRAIN} ORDER BY seq")),
-        "tocsin_walk": lambda: our_walk(settings(dsn, workers), workers, watch),
+        "tocsin_walk": walk_fast,
         "pgcrypto_lag": lambda: timed(lambda: connection.fetchval(IN_DATABASE.format(key=KEY.decode()))),
         "plain_loop": lambda: timed(lambda: plain_loop(connection)),
     }
@@ -177,9 +198,16 @@ async def compare(server: PostgreSQL, count: int, rounds: int, workers: int) -> 
     for _ in range(rounds):
         for name, contestant in contestants.items():
             seconds[name].append(await contestant())
+    async with walk_behind.watch.open():
+        for _ in range(rounds):
+            await walk_behind()
     await connection.close()
+    walk_fast.pool.close()
+    walk_behind.pool.close()
+    await source.close()
     rates = {name: count / min(times) for name, times in seconds.items()}
     walk = rates["tocsin_walk"]
+    watch = walk_behind.watch
     own, worker = watch.megabytes()
     return {
         "rows": count,

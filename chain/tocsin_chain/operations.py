@@ -73,12 +73,16 @@ async def walk_all(
     workers: int,
     report: Report | None = None,
     memory: Memory | None = None,
+    pool: Workers | None = None,
 ) -> Progress:
-    """A full walk, as fast as it goes. With a ``memory`` it takes up where it was stopped. Raises `ProbeFault`."""
+    """A full walk, as fast as it goes. With a ``memory`` it takes up where it was stopped. ``pool``: verifies with
+    these processes and leaves them open. Raises `ProbeFault`."""
     progress = memory.load_walk() if memory is not None else None
     if progress is None:
         progress = await begin(source, now, settings.full_walk.chunk)
-    pool = Workers(settings.reading(f"tocsin/{probe}/walk", replica=True), source.layout, workers, yielding=False)
+    own = pool is None
+    if pool is None:
+        pool = Workers(settings.reading(f"tocsin/{probe}/walk", replica=True), source.layout, workers, yielding=False)
     saved = asyncio.get_running_loop().time()
 
     async def go_on(reached: Progress) -> bool:
@@ -92,10 +96,11 @@ async def walk_all(
 
     try:
         return await advance(
-            source, progress, pool.verify, chunk=settings.full_walk.chunk, parallel=workers + 1, go_on=go_on
+            source, progress, pool.verify, chunk=settings.full_walk.chunk, parallel=pool.count + 1, go_on=go_on
         )
     finally:
-        pool.close()
+        if own:
+            pool.close()
 
 
 async def bootstrap(

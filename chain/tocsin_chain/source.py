@@ -336,7 +336,7 @@ class Source:
             f"SELECT {chain} AS part, {keys}, "
             f"{previous} AS p, {mac} AS m, {payload} AS b, "
             f"{layout.key_id + '::text' if layout.key_id else 'NULL::text'} AS i, "
-            f"{f'extract(epoch FROM {layout.time})::float8' if layout.time else 'NULL::float8'} AS e "
+            f"{layout.time or 'NULL::timestamptz'} AS e "
             f"FROM {layout.table} t"
         )
 
@@ -369,7 +369,8 @@ class Source:
 _AGGREGATES = (
     "string_agg(p,''::bytea) AS previous, string_agg(m,''::bytea) AS macs, "
     "string_agg(int4send(octet_length(b)),''::bytea) AS lengths, string_agg(b,''::bytea) AS payloads, "
-    "min(i) AS low_id, max(i) AS high_id, min(e) AS low_time, max(e) AS high_time"
+    "min(i) AS low_id, max(i) AS high_id, "
+    "extract(epoch FROM min(e))::float8 AS low_time, extract(epoch FROM max(e))::float8 AS high_time"
 )
 
 
