@@ -9,6 +9,7 @@ import typer
 
 from tocsin.cli.options import ConfigOption, EnvFileOption, ProfileOption, loaded
 from tocsin.config import Registry, Sources, load
+from tocsin.config.registry import BrokenKind
 from tocsin.data import folder
 from tocsin.exposing import catalogue
 from tocsin.model import ProbeSpec
@@ -71,7 +72,7 @@ def lint_command(
     """
     try:
         subject = _subject(config, profile, env_file, alerts or [], alert_tests or [], runbooks)
-    except PageError as error:
+    except (PageError, BrokenKind) as error:
         typer.echo(str(error))
         raise typer.Exit(1) from None
     problems = lint(subject)
