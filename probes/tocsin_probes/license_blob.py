@@ -1,0 +1,332 @@
+"""`license_blob`: the licence itself is genuine, valid, and the one that runs."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
+from urllib.parse import quote
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_public_key
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, model_validator
+
+from tocsin.sdk import (
+    CommonReason,
+    Finding,
+    Gauge,
+    Outcome,
+    ProbeContext,
+    ProbeFault,
+    ReasonEnum,
+    Secret,
+    Severity,
+    TlsSettings,
+)
+from tocsin.sdk.faults import explain, quoted
+from tocsin.sdk.http import HttpUrl, origin
+from tocsin.sdk.json_paths import JsonPath, find
+from tocsin.sdk.kubernetes import KubernetesProbe, KubernetesSettings, Permission
+from tocsin.sdk.postgres import unix_time
+
+MAX_BYTES = 64 << 10
+DAY = 86_400.0
+_SIGNATURE_BYTES = 64
+"""RFC 8032 section 5.1.6."""
+
+_EXPIRY = Gauge("tocsin_license_blob_expiry_timestamp_seconds", "When the licence that is installed ends.")
+
+
+def _public_key(text: str) -> Ed25519PublicKey:
+    """A public key as PEM, or in base64 or base64url: the raw 32 bytes, or a SubjectPublicKeyInfo."""
+    try:
+        if text.lstrip().startswith("-----BEGIN"):
+            key: Any = load_pem_public_key(text.encode())
+        else:
+            raw = _unarmored(text.strip().encode(), "base64url")
+            key = Ed25519PublicKey.from_public_bytes(raw) if len(raw) == 32 else load_der_public_key(raw)
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, Ed25519PublicKey):
+        raise ValueError("not an Ed25519 public key: write its 32 bytes in base64url, or PEM")
+    return key
+
+
+def _must_be_key(text: str) -> str:
+    _public_key(text)
+    return text
+
+
+def _by_kid(value: object) -> object:
+    """A list of ``{kid, key}`` as a mapping, because a kid that comes from a variable cannot be a key in YAML."""
+    if isinstance(value, list) and all(isinstance(item, dict) and set(item) == {"kid", "key"} for item in value):
+        return {item["kid"]: item["key"] for item in value}
+    return value
+
+
+class Source(BaseModel):
+    """Where the licence is: one of a value, a file, or a Kubernetes Secret."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    value: Secret | None = None
+    """The text itself, from a variable."""
+    file: str = ""
+    secret: str = ""
+    key: str = "license.key"
+    """The key in the Secret."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum((self.value is not None, bool(self.file), bool(self.secret))) != 1:
+            raise ValueError("set exactly one of: value, file, secret")
+        return self
+
+
+class Claims(BaseModel):
+    """Where in the signed document each value is, as JMESPath. Empty: not there."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kid: JsonPath = "kid"
+    expires_at: JsonPath = "expires_at || exp"
+    tier: JsonPath = "tier"
+    seats: JsonPath = "seat_count"
+    tenants: JsonPath = "tenant_count"
+
+
+class Running(BaseModel):
+    """The document that says which licence runs, and where in it each value is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: HttpUrl
+    headers: Mapping[str, Secret] = {}
+    tls: TlsSettings = TlsSettings()
+    expires_at: JsonPath = "expires_at"
+    tier: JsonPath = "tier"
+    seats: JsonPath = "max_seats"
+    tenants: JsonPath = "max_tenants"
+
+
+class LicenseBlob(KubernetesProbe):
+    """The installed licence is signed by a trusted key, has not ended, and is what the platform says that it runs.
+
+    How a platform encodes it must be configured: without `encoding` and `trusted_keys` the answer is
+    `contract_missing`.
+    """
+
+    kind = "license_blob"
+    gauges = (_EXPIRY,)
+
+    class Settings(KubernetesSettings):
+        source: Source
+        encoding: Literal["jwt", "payload_signature", "signature_payload"] | None = None
+        """``jwt``: a JWS with EdDSA (RFC 7515, RFC 8037). The others: a JSON document and its 64 bytes of Ed25519
+        signature, one right after the other."""
+        armor: Literal["none", "base64", "base64url"] = "none"
+        """What wraps the whole, for the two that are binary."""
+        trusted_keys: Annotated[
+            Mapping[str, Annotated[str, AfterValidator(_must_be_key)]], BeforeValidator(_by_kid)
+        ] = {}
+        """By ``kid`` the public key: 32 bytes in base64url, or PEM. A list of ``{kid, key}`` is taken too."""
+        claims: Claims = Claims()
+        running: Running | None = None
+
+        def targets(self) -> tuple[str, ...]:
+            api = super().targets() if self.source.secret else ()
+            return (*api, origin(self.running.url)) if self.running else api
+
+        def permissions(self) -> tuple[Permission, ...]:
+            return (Permission("get", "secrets", names=(self.source.secret,)),) if self.source.secret else ()
+
+    class Reason(ReasonEnum):
+        MISSING = "missing", "There is no licence where it should be."
+        MALFORMED = "malformed", "What is there is no licence in the configured encoding."
+        SIGNATURE_INVALID = "signature_invalid", "The signature does not belong to the licence, or to the key it names."
+        UNTRUSTED_KID = "untrusted_kid", "The licence names a key that is not among the trusted ones."
+        EXPIRED = "expired", "The installed licence has ended."
+        DIFFERS_FROM_RUNNING = (
+            "differs_from_running",
+            "The platform runs another licence than the one that is installed; it reads it at its start.",
+            Severity.TICKET,
+        )
+
+    settings: Settings
+
+    async def run(self, ctx: ProbeContext) -> Outcome:
+        settings = self.settings
+        if settings.encoding is None or not settings.trusted_keys:
+            unset = [name for name in ("encoding", "trusted_keys") if not getattr(settings, name)]
+            return Outcome.bad(CommonReason.CONTRACT_MISSING, f"set {' and '.join(unset)}")
+        signed = _opened(await self._blob(ctx), settings)
+        findings = [*self._judge_signature(signed)]
+        if findings:
+            return Outcome.of(findings)
+        expires_at = self._expiry(signed.document)
+        if expires_at is not None:
+            ctx.measure(_EXPIRY, expires_at)
+            if expires_at <= ctx.now():
+                ago = (ctx.now() - expires_at) / DAY
+                findings.append(Finding.of(self.Reason.EXPIRED, f"ended {ago:.1f} days ago"))
+        if settings.running is not None:
+            findings += await self._compare(ctx, settings.running, signed.document, expires_at)
+        return Outcome.of(findings, f"signed by {signed.kid or 'a trusted key'}, {_until(expires_at)}")
+
+    async def _blob(self, ctx: ProbeContext) -> bytes:
+        source = self.settings.source
+        if source.value is not None:
+            blob = source.value.reveal().encode()
+        elif source.file:
+            blob = await asyncio.to_thread(_read, source.file, self.Reason.MISSING)
+        else:
+            namespace = self.settings.chosen_namespace()
+            path = f"/api/v1/namespaces/{quote(namespace, safe='')}/secrets/{quote(source.secret, safe='')}"
+            found = await self.cluster().get(ctx, path)
+            text = ((found or {}).get("data") or {}).get(source.key)
+            if not text:
+                raise ProbeFault(self.Reason.MISSING, f"no {source.key} in the Secret {source.secret} of {namespace}")
+            blob = base64.b64decode(text)
+        if not blob.strip():
+            raise ProbeFault(self.Reason.MISSING, "it is empty")
+        if len(blob) > MAX_BYTES:
+            raise ProbeFault(self.Reason.MALFORMED, f"more than {MAX_BYTES} bytes")
+        return blob
+
+    def _judge_signature(self, signed: Signed) -> Iterator[Finding]:
+        trusted = self.settings.trusted_keys
+        if signed.kid is not None and signed.kid not in trusted:
+            known = ", ".join(sorted(trusted))
+            yield Finding.of(self.Reason.UNTRUSTED_KID, f"{quoted(signed.kid)} is not one of {known}")
+            return
+        # One that names no key is tried with all of them.
+        keys = [trusted[signed.kid]] if signed.kid is not None else trusted.values()
+        for key in keys:
+            try:
+                _public_key(key).verify(signed.signature, signed.covered)
+                return
+            except InvalidSignature:
+                continue
+        which = f"the key {signed.kid}" if signed.kid is not None else "any of the trusted keys"
+        yield Finding.of(self.Reason.SIGNATURE_INVALID, f"does not verify with {which}")
+
+    def _expiry(self, document: Any) -> float | None:
+        path = self.settings.claims.expires_at
+        value = find(path, document) if path else None
+        try:
+            return unix_time(value)
+        except ProbeFault:
+            raise ProbeFault(self.Reason.MALFORMED, f"{path} is {quoted(str(value))}, not a time") from None
+
+    async def _compare(
+        self, ctx: ProbeContext, running: Running, document: Any, expires_at: float | None
+    ) -> list[Finding]:
+        headers = {name: value.reveal() for name, value in running.headers.items()}
+        try:
+            answer = (await ctx.http.fetch("GET", running.url, headers=headers, tls=running.tls)).expect(200)
+            runs = answer.json()
+            differing = [*self._differing(running, document, runs)]
+            runs_until = unix_time(find(running.expires_at, runs)) if running.expires_at else None
+        except (ProbeFault, OSError) as error:
+            detail = f"which licence runs cannot be told: {explain(error).detail}"
+            return [Finding.of(CommonReason.DEPENDENCY_UNKNOWN, detail)]
+        # Documents round the end to a day; a renewal moves it by more.
+        if expires_at is not None and runs_until is not None and abs(expires_at - runs_until) > DAY:
+            differing.append(f"installed {_until(expires_at)}, running {_until(runs_until)}")
+        return [Finding.of(self.Reason.DIFFERS_FROM_RUNNING, "; ".join(differing))] if differing else []
+
+    def _differing(self, running: Running, document: Any, runs: Any) -> Iterator[str]:
+        for name in ("tier", "seats", "tenants"):
+            here, there = getattr(self.settings.claims, name), getattr(running, name)
+            installed, present = find(here, document) if here else None, find(there, runs) if there else None
+            if installed is not None and present is not None and installed != present:
+                yield f"{name}: installed {quoted(str(installed))}, running {quoted(str(present))}"
+
+
+class Signed(NamedTuple):
+    """A licence taken apart. ``covered``: what the signature is over. ``kid``: None when it names none."""
+
+    document: Any
+    covered: bytes
+    signature: bytes
+    kid: str | None
+
+
+def _opened(blob: bytes, settings: LicenseBlob.Settings) -> Signed:
+    """Raises `ProbeFault` with ``malformed``, without a byte of what is there: it may be a key to something."""
+    try:
+        if settings.encoding == "jwt":
+            return _opened_jwt(blob.strip())
+        raw = _unarmored(blob, settings.armor)
+        if len(raw) <= _SIGNATURE_BYTES:
+            raise ValueError(f"{len(raw)} bytes, no more than a signature")
+        if settings.encoding == "payload_signature":
+            covered, signature = raw[:-_SIGNATURE_BYTES], raw[-_SIGNATURE_BYTES:]
+        else:
+            covered, signature = raw[_SIGNATURE_BYTES:], raw[:_SIGNATURE_BYTES]
+        document = _json_object(covered, "the document")
+    except ValueError as error:
+        raise ProbeFault(LicenseBlob.Reason.MALFORMED, str(error)) from None
+    return Signed(document, covered, signature, _kid(find(settings.claims.kid, document)))
+
+
+def _opened_jwt(text: bytes) -> Signed:
+    """RFC 7515 section 3.1; RFC 8037 section 3.1, RFC 9864 section 2.2 for the names of the algorithm."""
+    parts = text.split(b".")
+    if len(parts) != 3:
+        raise ValueError(f"{len(parts)} parts where a JWT has 3")
+    header = _json_object(_unarmored(parts[0], "base64url"), "the header")
+    if header.get("alg") not in ("EdDSA", "Ed25519"):
+        raise ValueError(f"its algorithm is {quoted(str(header.get('alg')))}, not EdDSA")
+    if "crit" in header:
+        raise ValueError("its header has extensions that must be understood")
+    document = _json_object(_unarmored(parts[1], "base64url"), "the payload")
+    signature = _unarmored(parts[2], "base64url")
+    return Signed(document, parts[0] + b"." + parts[1], signature, _kid(header.get("kid")))
+
+
+def _unarmored(text: bytes, armor: str) -> bytes:
+    if armor == "none":
+        return text
+    packed = b"".join(text.split())
+    try:
+        # Padding is optional, as in RFC 7515; both alphabets are taken where either is meant.
+        return base64.b64decode(packed.rstrip(b"=") + b"=" * (-len(packed.rstrip(b"=")) % 4), b"-_", validate=True)
+    except binascii.Error:
+        pass
+    try:
+        return base64.b64decode(packed, validate=True)
+    except binascii.Error:
+        raise ValueError(f"not {armor}") from None
+
+
+def _json_object(text: bytes, what: str) -> dict[str, Any]:
+    try:
+        document = json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError):
+        raise ValueError(f"{what} is not JSON") from None
+    if not isinstance(document, dict):
+        raise ValueError(f"{what} is not a JSON object")
+    return document
+
+
+def _kid(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _read(path: str, missing: ReasonEnum) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise ProbeFault(missing, f"{path} does not exist") from error
+
+
+def _until(at: float | None) -> str:
+    return f"until {datetime.fromtimestamp(at, UTC).date().isoformat()}" if at is not None else "without an end"
