@@ -8,7 +8,6 @@ Published: ``/ready`` is 200, and 503 usually means that the orchestrator's sock
 from __future__ import annotations
 
 import asyncio
-import datetime
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,27 +17,12 @@ import asyncpg
 from aiohttp import web
 
 from tocsin_sandbox.alexandria_audit import AuditLog
+from tocsin_sandbox.alexandria_license import License
 
 ENTITLEMENTS = ("multi_tenant", "oidc", "scim", "audit_export")
 _DAY = 86400
 GRACE_SECONDS = 14 * _DAY
 """The length of the grace period is not published; this is the sandbox's own."""
-
-
-@dataclass(slots=True)
-class License:
-    """What the running licence allows and what is used. ``days``: until its end, negative when it has passed."""
-
-    tier: str = "enterprise"
-    current_seats: int = 42
-    max_seats: int = 100
-    current_tenants: int = 3
-    max_tenants: int = 10
-    days: int = 200
-
-    def expires_at(self) -> str:
-        end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=self.days)
-        return end.replace(microsecond=0).isoformat().replace("+00:00", "Z")
 
 
 @dataclass(slots=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tocsin_sandbox.alexandria_api import License
+from dataclasses import replace
+
+from tocsin_sandbox.alexandria_license import License
 from tocsin_sandbox.estate import Estate
 from tocsin_sandbox.fault import Act, Fault
 from tocsin_sandbox.serving import Mood
@@ -50,8 +52,39 @@ def _mood(mood: Mood) -> Act:
 def _licence(name: str, value: int) -> Act:
     async def act(estate: Estate) -> None:
         setattr(estate.alexandria_api.license, name, value)
+        estate.license_file.install(estate.alexandria_api.license)
 
     return act
+
+
+async def _install(estate: Estate) -> None:
+    estate.license_file.install(estate.alexandria_api.license)
+
+
+async def _install_renewed(estate: Estate) -> None:
+    estate.license_file.install(replace(estate.alexandria_api.license, days=565))
+
+
+async def _install_untrusted(estate: Estate) -> None:
+    estate.license_file.install(estate.alexandria_api.license, kid="another-issuer")
+
+
+async def _damage_license(estate: Estate) -> None:
+    estate.license_file.damage()
+
+
+async def _remove_license(estate: Estate) -> None:
+    estate.license_file.path.unlink(missing_ok=True)
+
+
+async def _occupy_socket(estate: Estate) -> None:
+    await estate.orchestrator.stop()
+    estate.orchestrator.path.write_text("")
+
+
+async def _hang_orchestrator(estate: Estate) -> None:
+    await estate.orchestrator.stop()
+    await estate.orchestrator.hang()
 
 
 def _set(name: str, value: object) -> Act:
@@ -73,9 +106,17 @@ FAULTS = (
         _SERVING, "connection_refused", _stop, _start,
     ),
     _fault(
+        "alexandria-silent", "Alexandria's API hangs", "It takes connections and answers nothing.",
+        _SERVING, "timeout", _mood(Mood.SILENT), _mood(Mood.NORMAL), "alexandria",
+    ),
+    _fault(
+        "alexandria-errors", "Alexandria's API answers 500", "Every request gets a 500.",
+        _SERVING, "server_error", _mood(Mood.ERROR), _mood(Mood.NORMAL), "alexandria",
+    ),
+    _fault(
         "alexandria-html", "A dashboard answers instead of the API",
         "Every path answers 200 with a page, as nginx does on the service's port.",
-        _SERVING, "html_instead_of_json", _mood(Mood.HTML), _mood(Mood.NORMAL),
+        _SERVING, "html_instead_of_json", _mood(Mood.HTML), _mood(Mood.NORMAL), "alexandria",
     ),
     _fault(
         "orchestrator-stopped", "The orchestrator is not running", "Its socket is gone; /ready answers 503.",
@@ -90,6 +131,30 @@ FAULTS = (
         _SERVING, "not_serving", _serving(False), _serving(True),
     ),
     _fault(
+        "orchestrator-socket-is-a-file", "Something else is at the socket's path", "A plain file lies there.",
+        _SERVING, "not_a_socket", _occupy_socket, _start_orchestrator, "orchestrator",
+    ),
+    _fault(
+        "orchestrator-hangs", "The orchestrator hangs", "It takes connections and answers nothing.",
+        _SERVING, "deadline", _hang_orchestrator, _start_orchestrator, "orchestrator",
+    ),
+    _fault(
+        "licence-damaged", "The licence does not verify", "More seats are written into it than were signed.",
+        _SERVING, "signature_invalid", _damage_license, _install, "licence file",
+    ),
+    _fault(
+        "licence-untrusted", "The licence is signed by somebody else", "Its key id is not a trusted one.",
+        _SERVING, "untrusted_kid", _install_untrusted, _install, "licence file",
+    ),
+    _fault(
+        "licence-missing", "There is no licence", "Its file is removed; what runs goes on until it restarts.",
+        _SERVING, "missing", _remove_license, _install, "licence file",
+    ),
+    _fault(
+        "licence-not-loaded", "The licence was renewed and not loaded", "The file ends a year after /license does.",
+        _SERVING, "differs_from_running", _install_renewed, _install, "licence file",
+    ),
+    _fault(
         "seats-exhausted", "All seats are taken", "/license says 100 of 100 seats.",
         _QUOTA, "seats_exhausted", _licence("current_seats", _HEALTHY.max_seats),
         _licence("current_seats", _HEALTHY.current_seats), "seats",
@@ -101,11 +166,24 @@ FAULTS = (
     _fault(
         "tenants-exhausted", "All tenants are taken", "/license says 10 of 10 tenants; another gets 402.",
         _QUOTA, "tenants_exhausted", _licence("current_tenants", _HEALTHY.max_tenants),
-        _licence("current_tenants", _HEALTHY.current_tenants),
+        _licence("current_tenants", _HEALTHY.current_tenants), "tenants",
     ),
     _fault(
-        "licence-expiring", "The licence ends in six days", "expires_at is six days away.",
-        _QUOTA, "expiring", _licence("days", 6), _licence("days", _HEALTHY.days), "licence days",
+        "licence-expiring", "The licence ends in three weeks", "expires_at is 20 days away.",
+        _QUOTA, "expiring", _licence("days", 20), _licence("days", _HEALTHY.days), "licence days",
+    ),
+    _fault(
+        "licence-expiring-soon", "The licence ends in six days", "expires_at is six days away.",
+        _QUOTA, "expiring_soon", _licence("days", 6), _licence("days", _HEALTHY.days), "licence days",
+    ),
+    _fault(
+        "tenants-low", "Tenants are running out", "/license says 9 of 10 tenants.",
+        _QUOTA, "tenants_low", _licence("current_tenants", 9),
+        _licence("current_tenants", _HEALTHY.current_tenants), "tenants",
+    ),
+    _fault(
+        "licence-ended", "The licence and its grace have ended", "It ended twenty days ago.",
+        _QUOTA, "expired", _licence("days", -20), _licence("days", _HEALTHY.days), "licence days",
     ),
     _fault(
         "licence-in-grace", "The licence has ended", "It ended three days ago; the grace period runs.",

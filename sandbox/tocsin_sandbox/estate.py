@@ -13,6 +13,7 @@ import asyncpg
 
 from tocsin_sandbox.alexandria_api import AlexandriaApi
 from tocsin_sandbox.alexandria_audit import AuditLog
+from tocsin_sandbox.alexandria_license import LicenseFile
 from tocsin_sandbox.chain import Chain
 from tocsin_sandbox.identity import IdentityProvider
 from tocsin_sandbox.orchestrator import Orchestrator
@@ -46,6 +47,7 @@ class Estate:
     orchestrator: Orchestrator
     alexandria_database: Cluster
     audit_log: AuditLog
+    license_file: LicenseFile
     alexandria_api: AlexandriaApi
     alexandria: Site
     life: Life
@@ -74,7 +76,9 @@ class Estate:
         orchestrator = Orchestrator(folder / "orchestrator.sock")
         alexandria_database = Cluster(installation, folder / "alexandria-database", free_port())
         audit_log = AuditLog(alexandria_database)
+        license_file = LicenseFile(folder / "license.key")
         alexandria_api = AlexandriaApi(orchestrator.path, audit_log)
+        license_file.install(alexandria_api.license)
 
         async def anchor(digest: bytes) -> str | None:
             return chain.anchor(digest) if provider.running else None
@@ -95,6 +99,7 @@ class Estate:
             orchestrator=orchestrator,
             alexandria_database=alexandria_database,
             audit_log=audit_log,
+            license_file=license_file,
             alexandria_api=alexandria_api,
             alexandria=Site(free_port(), alexandria_api.build),
             life=Life(database, storage, anchor),

@@ -3,6 +3,7 @@ orchestrator leaves no socket. Whether it serves ``grpc.health.v1.Health`` is no
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from pathlib import Path
@@ -20,6 +21,7 @@ class Orchestrator:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._server: grpc.aio.Server | None = None
+        self._silent: asyncio.Server | None = None
         self._health = health.aio.HealthServicer()
 
     @property
@@ -29,7 +31,7 @@ class Orchestrator:
     async def start(self) -> None:
         if self._server is not None:
             return
-        self.remove()
+        await self.stop()
         self._health = health.aio.HealthServicer()
         server = grpc.aio.server()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -43,9 +45,16 @@ class Orchestrator:
         if self._server is not None:
             server, self._server = self._server, None
             await server.stop(None)
+        if self._silent is not None:
+            self._silent.close()
+            self._silent = None
         self.remove()
         if leave_socket:
             _abandon(self.path)
+
+    async def hang(self) -> None:
+        """Accept connections from now on and answer nothing. The server must be stopped."""
+        self._silent = await asyncio.start_unix_server(_read_on, self.path)
 
     async def serve(self, serving: bool) -> None:
         """What the health service answers: SERVING or NOT_SERVING."""
@@ -59,6 +68,14 @@ class Orchestrator:
     def remove(self) -> None:
         with contextlib.suppress(FileNotFoundError):
             self.path.unlink()
+
+
+async def _read_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while await reader.read(1 << 16):
+            pass
+    finally:
+        writer.close()
 
 
 def _abandon(path: Path) -> None:
