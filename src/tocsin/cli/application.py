@@ -10,6 +10,7 @@ import typer
 from tocsin import __version__
 from tocsin.cli.chain import chain
 from tocsin.cli.check import check
+from tocsin.cli.inhibitions import inhibitions
 from tocsin.cli.kinds import kinds
 from tocsin.cli.plan import plan
 from tocsin.cli.probe import probe
@@ -17,7 +18,7 @@ from tocsin.cli.rules import rules
 from tocsin.cli.run import run
 from tocsin.cli.runbook import runbook
 from tocsin.cli.sandbox import app as sandbox
-from tocsin.config import ConfigError
+from tocsin.config import BrokenKind, ConfigError
 
 app = typer.Typer(
     name="tocsin",
@@ -49,6 +50,7 @@ app.command()(plan)
 app.command()(probe)
 app.command()(kinds)
 app.command()(runbook)
+app.command()(inhibitions)
 app.add_typer(rules)
 app.add_typer(chain)
 app.add_typer(sandbox)
@@ -61,6 +63,9 @@ def main() -> None:
     except ConfigError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    except BrokenKind as error:
+        print(f"tocsin: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
     except BrokenPipeError:
         sys.exit(141)

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from tocsin.config.document import Located, Origin, parse
 
+ALERTING = frozenset({"tocsin:probe_alerting", "tocsin_probe_alerting"})
+"""Series that say whether a probe alerts: over all replicas, and as one of them says."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from tocsin.model import ProbeSpec, ReasonInfo
 from tocsin.paging.promql import Expression, Selector, parse, template_queries
-from tocsin.paging.rulefiles import Case, Rule
+from tocsin.paging.rulefiles import ALERTING, Case, Rule
 from tocsin.runbooks import Page
 
 SCRAPE_LABELS = frozenset({"instance", "job", "cluster", "environment", "__name__"})
@@ -16,9 +16,6 @@ SCRAPE_LABELS = frozenset({"instance", "job", "cluster", "environment", "__name_
 
 FOREIGN_METRICS = frozenset({"up", "ALERTS", "ALERTS_FOR_STATE"})
 """Series that every Prometheus has by itself."""
-
-ALERTING = frozenset({"tocsin:probe_alerting", "tocsin_probe_alerting"})
-"""Series that say whether a probe alerts: over all replicas, and as one of them says."""
 
 SCRAPE_SECONDS = 15.0
 """The scrape interval of the reference configuration (deploy/prometheus/prometheus.yml)."""

@@ -1,0 +1,84 @@
+"""A real Alertmanager with the printed rules: what waits for what."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+
+import pytest
+
+from estate.servers.alertmanager import Alertmanager
+from tests.contract.test_rules_inhibitions import pasted
+
+pytestmark = pytest.mark.estate
+
+SCOPE = {"cluster": "c", "environment": "e"}
+
+
+def config() -> str:
+    """The reference routing with Wipe's rules, every group looked at quickly."""
+    text = pasted(["wipe"]).replace("templates: ['tocsin.tmpl']", "")
+    return re.sub(r"group_wait: \w+", "group_wait: 300ms", text)
+
+
+def alert(name: str, probe: str, severity: str, **labels: str) -> dict[str, dict[str, str]]:
+    return {"labels": {"alertname": name, "probe": probe, "severity": severity, "system": "wipe", **SCOPE, **labels}}
+
+
+@pytest.mark.parametrize(
+    ("cause", "effect", "waits"),
+    [
+        pytest.param(("page", {}), ("page", {}), True, id="a-page-holds-back-the-page-of-its-effect"),
+        pytest.param(("page", {}), ("ticket", {}), True, id="a-page-holds-back-the-ticket-of-its-effect"),
+        pytest.param(("ticket", {}), ("ticket", {}), True, id="a-ticket-holds-back-a-ticket"),
+        pytest.param(("ticket", {}), ("page", {}), False, id="a-ticket-never-holds-back-a-page"),
+        pytest.param(("page", {}), ("page", {"cluster": "other"}), False, id="another-cluster-is-another-matter"),
+        pytest.param(("page", {}), ("page", {"environment": "other"}), False, id="so-is-another-environment"),
+        pytest.param(("page", {"drill": "true"}), ("page", {}), False, id="a-drill-holds-back-nothing-real"),
+        pytest.param(("page", {"drill": "true"}), ("page", {"drill": "true"}), True, id="a-drill-holds-back-a-drill"),
+    ],
+)
+def test_what_waits_for_what(
+    alertmanager_factory: Callable[..., Alertmanager],
+    cause: tuple[str, dict[str, str]],
+    effect: tuple[str, dict[str, str]],
+    waits: bool,
+) -> None:
+    running = alertmanager_factory(config())
+    running.post_alerts(
+        [
+            alert("TocsinWipeKeycloakDatabase", "wipe-keycloak-db", cause[0], incident="keycloak-outage", **cause[1]),
+            alert("TocsinWipeLogin", "wipe-realm-exawipe", effect[0], incident="login", **effect[1]),
+        ]
+    )
+    assert state(running, "TocsinWipeLogin") == ("suppressed" if waits else "active")
+    assert state(running, "TocsinWipeKeycloakDatabase") == "active"
+
+
+def test_a_probe_that_cannot_tell_or_is_overdue_explains_nothing(
+    alertmanager_factory: Callable[..., Alertmanager],
+) -> None:
+    running = alertmanager_factory(config())
+    running.post_alerts(
+        [
+            alert("TocsinProbeStale", "wipe-keycloak-db", "page", incident="tocsin-itself"),
+            alert("TocsinProbeUnknown", "wipe-keycloak-db", "ticket", incident="keycloak-outage"),
+            alert("TocsinWipeLogin", "wipe-realm-exawipe", "page", incident="login"),
+            alert("TocsinProbeStale", "wipe-realm-exawipe", "page", incident="tocsin-itself"),
+        ]
+    )
+    assert state(running, "TocsinWipeLogin") == "active"
+    assert state(running, "TocsinProbeStale") == "active"
+
+
+def state(running: Alertmanager, name: str) -> str:
+    """The state that an alert settles in; it is unprocessed until its group was looked at."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        states = {a["status"]["state"] for a in running.alerts() if a["labels"]["alertname"] == name}
+        if states and "unprocessed" not in states:
+            assert len(states) == 1
+            return str(states.pop())
+        time.sleep(0.05)
+    raise AssertionError(f"{name} is not processed")
