@@ -53,8 +53,11 @@ class Expect(BaseModel):
     """JMESPath expressions over the JSON body. Each must give something that is true: not false, null or empty."""
     header: Mapping[str, str] = {}
     """By header name, the text that its value must contain; an empty text asks only that the header is there."""
+    not_html: bool = False
+    """HTML is wrong, whatever else is not known of the body: a web server's own page came, not the target's answer."""
     status_reasons: Mapping[int, ReasonCode] = {}
-    """What a wrong status means for this target, as a reason of its own: ``{503: orchestrator_down}``."""
+    """What a wrong status means for this target, as a reason of its own: ``{503: orchestrator_down}``. With
+    ``not_html`` a proxy's own page of that status does not count."""
 
     absent: Patterns = {}
     """By reason, texts that the body must not hold, whatever its status: ``{leaks_internals: [tenant_id, SQLSTATE]}``.
@@ -144,8 +147,8 @@ class Http(Probe):
         reason, expect = self.Reason, self.settings.expect
         if answer.status not in expect.status:
             return self._wrong_status(answer)
-        if expect.wants_json and _is_html(answer):
-            page = f"{answer.content_type or 'no media type'}; it begins {quoted(answer.body)}"
+        if (expect.wants_json or expect.not_html) and _is_html(answer):
+            page = f"{answer.content_type or 'no media type'}; it begins {quoted(answer.body)}; is this the API's port?"
             return Finding.of(reason.HTML_INSTEAD_OF_JSON, page)
         if expect.content_type and answer.content_type != expect.content_type.lower():
             shown = quoted(answer.headers.get("Content-Type", ""))
@@ -173,7 +176,9 @@ class Http(Probe):
         said = f"HTTP {answer.status} from {shown_url(answer.url)}"
         if 300 <= answer.status <= 399 and "Location" in answer.headers:
             return Finding.of(self.Reason.REDIRECTED, f"{said}, to {quoted(_place(answer.headers['Location']), 200)}")
-        if code := self.settings.expect.status_reasons.get(answer.status):
+        expect = self.settings.expect
+        code = expect.status_reasons.get(answer.status)
+        if code and not (expect.not_html and _is_html(answer)):
             known = {info.code: info for info in self.all_reasons(self.settings)}
             return Finding.of(known[code], said)
         own = any(name.lower() not in _NO_CREDENTIALS for name in self.settings.headers)

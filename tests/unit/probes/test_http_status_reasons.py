@@ -21,6 +21,23 @@ async def test_a_status_that_is_named_gives_its_reason_and_others_the_common_one
             assert (await probe_once(probe)).verdict == ("failed", reason)
 
 
+async def test_html_is_refused_where_nothing_else_is_known_of_the_body() -> None:
+    expect = {"not_html": True, "status_reasons": {503: "orchestrator_down"}}
+    page = "<!DOCTYPE html><title>Alexandria</title>"
+    for body, status, content_type, reason in (
+        ("ready", "200", "text/plain", None),
+        ("", "200", "application/json", None),
+        (page, "200", "text/html", "html_instead_of_json"),
+        (page, "200", "text/plain", "html_instead_of_json"),
+        ("", "503", "text/plain", "orchestrator_down"),
+        # The proxy's own page: what it stands before was not even asked.
+        (page, "503", "text/html", "server_error"),
+    ):
+        async with serving(answering(body, status=status, content_type=content_type)) as port:
+            probe = Http(Http.Settings.model_validate({"url": f"http://127.0.0.1:{port}/ready", "expect": expect}))
+            assert (await probe_once(probe)).outcome.reason == reason
+
+
 def test_the_named_reasons_are_declared_once_beside_the_kinds_own() -> None:
     expect = {"status_reasons": {502: "down", 503: "down", 404: "not_found", 500: "redirected"}}
     settings = Http.Settings.model_validate({"url": "http://a.test/", "expect": expect})
