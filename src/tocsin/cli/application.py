@@ -14,6 +14,7 @@ from tocsin.cli.inhibitions import inhibitions
 from tocsin.cli.kinds import kinds
 from tocsin.cli.plan import plan
 from tocsin.cli.probe import probe
+from tocsin.cli.rbac import rbac
 from tocsin.cli.rules import rules
 from tocsin.cli.run import run
 from tocsin.cli.runbook import runbook
@@ -50,6 +51,7 @@ app.command()(plan)
 app.command()(probe)
 app.command()(kinds)
 app.command()(runbook)
+app.command()(rbac)
 app.command()(inhibitions)
 app.add_typer(rules)
 app.add_typer(chain)
