@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -15,8 +16,8 @@ from tocsin.config.filling import Filled, dotted, fill
 from tocsin.config.interpolation import Variables
 from tocsin.config.registry import BrokenKind, UnknownKind
 from tocsin.config.translation import follow, translate
-from tocsin.model import MissingContract, ProbeSpec, Reference
-from tocsin.sdk import Probe
+from tocsin.model import MissingContract, ProbeSpec, ReasonInfo, Reference
+from tocsin.sdk import Probe, ProbeSettings
 from tocsin.sdk.quantities import format_duration
 
 _RETRY_EVERY = 5.0
@@ -63,6 +64,7 @@ def specify(name: str, written: Located, declared: Located, around: Surroundings
     settings = _settings(kind, filled, written, prefix, result.problems)
     if declaration is None:
         return result
+    reasons = _reasons(kind, settings, filled)
     off_because = "" if declaration.policy is None or declaration.policy.applies else declaration.policy.because
     if off_because:
         # What is off needs no contract.
@@ -72,7 +74,7 @@ def specify(name: str, written: Located, declared: Located, around: Surroundings
         result.problems += _severities(declaration, kind, settings, written, prefix)
     if not result.problems:
         spec = _spec(name, declaration, kind, settings, filled, str(declared.place), around.vantage)
-        result.spec = replace(spec, off_because=off_because)
+        result.spec = replace(spec, off_because=off_because, reasons=reasons)
     return result
 
 
@@ -148,6 +150,21 @@ def _settings(
                 problems.append(each)
         return None
     return None if filled.missing else settings
+
+
+def _reasons(kind: type[Probe], settings: BaseModel | None, filled: Filled) -> tuple[ReasonInfo, ...]:
+    """Those that the settings name too, as far as these are known: a setting that is missing names none."""
+    if settings is None:
+        known = {}
+        for name, info in kind.Settings.model_fields.items():
+            if (key := info.alias or name) in filled.data:
+                with suppress(ValidationError):
+                    known[name] = TypeAdapter(info.rebuild_annotation()).validate_python(filled.data[key])
+        settings = kind.Settings.model_construct(**known)
+    try:
+        return kind.all_reasons(cast("ProbeSettings", settings))
+    except Exception:  # noqa: BLE001 - the author's code, given settings that may lack what it looks at
+        return kind.all_reasons()
 
 
 def _validate(model: type[BaseModel], given: dict[str, Any], written: Located) -> BaseModel:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tocsin.model.reason import ReasonInfo
 from tocsin.model.status import Severity
 
 
@@ -64,5 +65,7 @@ class ProbeSpec:
     missing: tuple[MissingContract, ...] = ()
     off_because: str = ""
     """Why what the probe checks is off by choice; it then answers ok with this text and does not run."""
+    reasons: tuple[ReasonInfo, ...] = field(default=(), compare=False)
+    """Every reason that it can give, common ones included; also while contracts are missing."""
     source: str = ""
     """Where it was declared, as ``file:line``."""

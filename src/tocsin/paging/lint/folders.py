@@ -49,7 +49,9 @@ def read_subject(
         pages=_pages(folders.runbooks),
         probes=probes,
         known=everyone,
-        reasons={spec.name: registry[spec.kind].all_reasons(spec.settings) for spec in everyone.values()},
+        reasons={
+            spec.name: spec.reasons or registry[spec.kind].all_reasons(spec.settings) for spec in everyone.values()
+        },
         catalogue={name: Metric(name, labels) for name, labels in names.items()},
         dashboards=[read_dashboard(file, folders.root) for file in folders.dashboards],
         docs={_shown(file, folders.root): file.read_text("utf-8") for file in folders.docs},
