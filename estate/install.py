@@ -158,6 +158,7 @@ TABLE: tuple[Entry, ...] = (
         DebianRoot("bookworm", ("ca-certificates", "python3", "python3-venv")),
         needs=("debootstrap",),
     ),
+    Entry("systemd", "252", Debian(("systemd",), "/usr/bin", ("systemd-analyze",))),
     Entry("etcd", "3.4", Debian(("etcd-server",), "/usr/bin", ("etcd",))),
     Entry(
         "kubernetes",

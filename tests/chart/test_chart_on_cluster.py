@@ -7,12 +7,13 @@ import itertools
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from estate.servers.kubernetes import CommandError, Kubernetes
-from tests.chart.rendering import CHART, EVERYTHING, only, rendered
+from tests.chart.rendering import CHART, EVERYTHING, ROOT, only, rendered
 
 pytestmark = pytest.mark.estate
 
@@ -109,6 +110,11 @@ def test_a_field_of_a_rule_that_the_operator_does_not_know_is_refused(operated: 
     }
     with pytest.raises(CommandError, match="keep_fireing_for"):
         apply_strictly(operated, json.dumps(manifest))
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "deploy/kubernetes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_examples_for_the_operator_are_valid(operated: Kubernetes, example: Path) -> None:
+    assert "serverside-applied" in apply_strictly(operated, example.read_text())
 
 
 # Pod Security
