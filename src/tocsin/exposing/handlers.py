@@ -7,6 +7,7 @@ import gzip
 import json
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from aiohttp import web
 
 from tocsin.config.describing import planned_document
 from tocsin.exposing import documents, pages
+from tocsin.exposing.connections import Connections
 from tocsin.exposing.exposition import OPENMETRICS_TYPE, TEXT_TYPE, accepts_openmetrics
 from tocsin.exposing.gate import Gate
 from tocsin.exposing.metrics import MetricsPage
@@ -46,6 +48,7 @@ class Desk:
     gate: Gate
     workers: Executor
     metrics: MetricsPage = field(default_factory=MetricsPage)
+    connections: Connections | None = None
     web_config_error: str | None = None
     _was_ready: bool = False
     _rendering: int = 0
@@ -74,7 +77,8 @@ class Desk:
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """The gate, plain-text errors, and the headers of every answer."""
         try:
-            response = await self.gate.refusal(request) or await handler(request)
+            with self.connections.answering(request) if self.connections is not None else nullcontext():
+                response = await self.gate.refusal(request) or await handler(request)
         except web.HTTPException as error:
             allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
             response = web.Response(status=error.status, text=f"{error.status} {error.reason}\n", headers=allow)
@@ -165,14 +169,14 @@ class Desk:
 
     async def api_probe(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
-        if name not in self.site.entries():
+        entry, history = self.site.entries().get(name), self.site.history
+        if entry is None:
             return web.Response(status=404, body=_json({"error": "no such probe"}), content_type="application/json")
 
         def render() -> bytes:
-            entry, history = self.site.entries()[name], self.site.history
             return _json(
                 {
-                    **documents.probe_document(entry),
+                    **documents.probe_document(entry, self.site.due(name)),
                     "recent_runs": [documents.record_document(run) for run in history.runs(name, _API_RUNS)],
                     "transitions": [
                         documents.transition_document(change) for change in history.transitions(name, _API_TRANSITIONS)

@@ -16,6 +16,7 @@ from aiohttp import web
 from tocsin.config import ConfigError, FileWatch, Problem
 from tocsin.config.reading import digest
 from tocsin.exposing import webconfig
+from tocsin.exposing.connections import HANDSHAKE_SECONDS, IDLE_SECONDS, Connections
 from tocsin.exposing.gate import Gate
 from tocsin.exposing.handlers import Desk
 from tocsin.exposing.site import Site
@@ -91,21 +92,28 @@ class WebServer:
             self.port, self.tls = listening.getsockname()[1], current.context is not None
             desk = Desk(self._site, Gate(current.config), workers)
             runner = web.AppRunner(
-                desk.application(), access_log=None, handle_signals=False, shutdown_timeout=_GRACE_SECONDS
+                desk.application(),
+                access_log=None,
+                handle_signals=False,
+                shutdown_timeout=_GRACE_SECONDS,
+                keepalive_timeout=IDLE_SECONDS,
             )
             await runner.setup()
+            assert runner.server is not None, "it was set up"
+            desk.connections = Connections(runner.server)
+            accepting = await _accepting(desk.connections, listening, current.context)
             try:
-                site = await _open_site(runner, listening, current.context)
                 stopping = asyncio.Event()
                 self._started.set_result((asyncio.get_running_loop(), stopping))
                 while not await _within(stopping, _WATCH_SECONDS):
                     if not (await current.watch.changed() or desk.web_config_error):
                         continue
                     if (fresh := self._reread(desk)) is not None:
-                        replaced, site = site, await _open_site(runner, listening, fresh.context)
-                        await replaced.stop()
+                        replaced, accepting = accepting, await _accepting(desk.connections, listening, fresh.context)
+                        replaced.close()
                         current = fresh
             finally:
+                accepting.close()
                 await runner.cleanup()
                 desk.gate.close()
 
@@ -144,11 +152,17 @@ def _listening(host: str, port: int) -> socket.socket:
     return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
 
 
-async def _open_site(runner: web.AppRunner, listening: socket.socket, context: ssl.SSLContext | None) -> web.SockSite:
-    """Accepts on a duplicate of the socket: the port stays open while one site takes over from another."""
-    site = web.SockSite(runner, listening.dup(), ssl_context=context, backlog=_BACKLOG)
-    await site.start()
-    return site
+async def _accepting(
+    connections: Connections, listening: socket.socket, context: ssl.SSLContext | None
+) -> asyncio.Server:
+    """Accepts on a duplicate of the socket: the port stays open while one context takes over from another."""
+    return await asyncio.get_running_loop().create_server(
+        connections,
+        sock=listening.dup(),
+        ssl=context,
+        backlog=_BACKLOG,
+        ssl_handshake_timeout=HANDSHAKE_SECONDS if context is not None else None,
+    )
 
 
 async def _within(event: asyncio.Event, seconds: float) -> bool:
