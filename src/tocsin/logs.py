@@ -4,17 +4,39 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, MutableMapping
+from collections.abc import Iterable, MutableMapping
 from typing import Any
 
 import structlog
 
+from tocsin.model.redaction import NOTHING_SECRET, Redactor
 
-def configure_logs(level: str, style: str, redact: Callable[[str], str] = lambda text: text) -> None:
+
+class Veil:
+    """Masks what is secret in the configuration that runs, and in the one before: what it began may still end."""
+
+    def __init__(self) -> None:
+        self._redactors = (NOTHING_SECRET, NOTHING_SECRET)
+
+    def cover(self, secrets: Iterable[str]) -> None:
+        """From now on these values. From any thread."""
+        self._redactors = (Redactor.of(secrets), self._redactors[0])
+
+    def __call__(self, text: str) -> str:
+        for redactor in self._redactors:
+            text = redactor.text(text)
+        return text
+
+
+VEIL = Veil()
+"""The process's own, as its logs are."""
+
+
+def configure_logs(level: str, style: str) -> None:
     """Sets up structlog and the standard library's loggers for the process.
 
-    ``level``: debug, info, warning or error. ``style``: json, console, or auto (console on a terminal).
-    ``redact`` is applied to every text value, after formatting of exceptions.
+    ``level``: debug, info, warning or error. ``style``: json, console, or auto (console on a terminal). Every text
+    goes through `VEIL`, exceptions after they are formatted.
     """
     colours = sys.stderr.isatty()
     renderer: Any
@@ -26,7 +48,7 @@ def configure_logs(level: str, style: str, redact: Callable[[str], str] = lambda
     def clean(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         for key, value in event.items():
             if isinstance(value, str):
-                event[key] = redact(value)
+                event[key] = VEIL(value)
         return event
 
     shared: list[Any] = [

@@ -10,6 +10,7 @@ import typer
 from tocsin import __version__
 from tocsin.cli.chain import chain
 from tocsin.cli.check import check
+from tocsin.cli.drill import drill
 from tocsin.cli.inhibitions import inhibitions
 from tocsin.cli.kinds import kinds
 from tocsin.cli.plan import plan
@@ -20,6 +21,7 @@ from tocsin.cli.run import run
 from tocsin.cli.runbook import runbook
 from tocsin.cli.sandbox import app as sandbox
 from tocsin.config import BrokenKind, ConfigError
+from tocsin.logs import configure_logs
 
 app = typer.Typer(
     name="tocsin",
@@ -43,6 +45,8 @@ def root(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
 ) -> None:
     """Options of every command."""
+    # Results go to standard output and must stay readable there; `tocsin run` sets up its own.
+    configure_logs("warning", "auto")
 
 
 app.command()(run)
@@ -53,6 +57,7 @@ app.command()(kinds)
 app.command()(runbook)
 app.command()(rbac)
 app.command()(inhibitions)
+app.command()(drill)
 app.add_typer(rules)
 app.add_typer(chain)
 app.add_typer(sandbox)

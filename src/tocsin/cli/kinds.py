@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from tocsin.config import Registry, UnknownKind
+from tocsin.config import BrokenKind, Registry, UnknownKind
 from tocsin.sdk import Probe
 
 
@@ -24,7 +25,7 @@ def kinds(
     if kind is None:
         table = Table("kind", "what it proves", "from", box=None, pad_edge=False)
         for name in registry:
-            table.add_row(name, registry[name].summary(), registry.package(name))
+            table.add_row(name, _summary(registry, name), registry.package(name))
         console.print(table)
         return
     try:
@@ -32,6 +33,13 @@ def kinds(
     except UnknownKind as error:
         typer.echo(f"tocsin kinds: {error}", err=True)
         raise typer.Exit(2) from None
+
+
+def _summary(registry: Registry, name: str) -> str:
+    try:
+        return registry[name].summary()
+    except BrokenKind as error:
+        return f"[red]{escape(str(error))}[/]"
 
 
 def _show(console: Console, probe: type[Probe]) -> None:
