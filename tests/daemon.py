@@ -143,3 +143,18 @@ class Daemon:
 
     def tail(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-40:])
+
+
+def http_probe(name: str, url: str, *, every: str = "1s", timeout: str = "500ms", more: str = "") -> str:
+    """The declaration of one probe, in YAML."""
+    return (
+        f"  {name}:\n    kind: http\n    system: test\n    incident: test\n    url: {url}\n"
+        f"    every: {every}\n    timeout: {timeout}\n    retry_every: 200ms\n{more}"
+    )
+
+
+def write(path: Path, *probes: str) -> Path:
+    """A configuration of these probes, under caps that no test reaches."""
+    caps = "caps: {default: {concurrency: 100, requests_per_minute: 60000}}\n"
+    path.write_text(f"version: 1\n{caps}probes:\n" + "".join(probes))
+    return path

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import structlog
 
 from tocsin import __version__
-from tocsin.board import Board, Store
-from tocsin.config import ConfigError, Configuration, FileWatch, ProcessSettings, describe, diff
+from tocsin.board import Board, InUse, Store, claimed
+from tocsin.config import ConfigError, Configuration, FileWatch, Problem, ProcessSettings, describe, diff
 from tocsin.exposing import Health, Histogram, ReloadResult, SelfFacts, Site, WebServer
+from tocsin.logs import VEIL
+from tocsin.model.redaction import secrets_in
 from tocsin.running import Controls, Heartbeat, PermitPool, Runner, Scheduler, SystemClock, Watchdog, install_workers
 from tocsin.sdk import HttpClient, Probe
 
@@ -57,10 +59,12 @@ class Daemon:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._scheduler: Scheduler | None = None
         self._permits: PermitPool | None = None
+        self._controls: Controls | None = None
+        self._url = ""
 
     async def serve(self) -> bool:
         """Runs until SIGTERM or SIGINT. Raises `OSError` when the address cannot be had, `ConfigError` for the
-        web-config file.
+        web-config file and for a state folder that another daemon uses.
 
         Returns whether all is ended. If not, a kind ignores its cancellation, and only the end of the process ends it.
         """
@@ -70,7 +74,9 @@ class Daemon:
             loop.add_signal_handler(number, ended.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
         async with AsyncExitStack() as stack:
-            await self._start(stack)
+            # A reload that is asked for meanwhile waits until there is something to change.
+            async with self._reloading:
+                await self._start(stack)
             await ended.wait()
             self._log.info("stopping")
         stubborn = await _end_the_rest()
@@ -83,6 +89,11 @@ class Daemon:
         workers = install_workers(loop)
         stack.callback(workers.shutdown, wait=False, cancel_futures=True)
 
+        try:
+            stack.enter_context(claimed(settings.state_dir))
+        except InUse as error:
+            hint = "give each daemon a folder of its own"
+            raise ConfigError([Problem(str(settings.state_dir), 0, "TOCSIN_STATE_DIR", str(error), hint)]) from None
         await asyncio.to_thread(self._board.open)
         stack.push_async_callback(asyncio.to_thread, self._board.close)
         self._board.configure(self._configuration.probes.values())
@@ -100,8 +111,8 @@ class Daemon:
 
         http = HttpClient.open(user_agent=f"tocsin/{__version__}")
         stack.push_async_callback(http.close)
-        targets = self._configuration.controls or (f"tcp://{urlsplit(server.url).netloc}",)
-        controls = Controls.of(targets, http, self._clock)
+        self._url = server.url
+        controls = self._controls = Controls.of(self._control_targets(), http, self._clock)
         stack.push_async_callback(controls.close)
         self._permits = PermitPool(self._configuration.caps, self._clock)
         runner = Runner(clock=self._clock, http=http, permits=self._permits, controls=controls)
@@ -136,33 +147,48 @@ class Daemon:
             try:
                 configuration = await asyncio.to_thread(self._load)
             except ConfigError as error:
-                self._config_error = str(error)
-                self._log.error("the new configuration is refused; the old one stays", problems=str(error))
-                return ReloadResult(False, str(error))
+                return self._refused(str(error))
+            except Exception as error:  # noqa: BLE001 - whatever is wrong, the old configuration runs on
+                self._log.exception("reading the configuration failed; this is a bug")
+                return self._refused(f"reading it failed with {type(error).__name__}; the log says more")
             changes = diff(self._configuration.probes, configuration.probes)
             self._config_error = None
             self._configuration = configuration
             self._watch = FileWatch(configuration.files)
             self._board.configure(configuration.probes.values())
             assert self._permits is not None, "reloads begin after the start"
+            assert self._controls is not None, "reloads begin after the start"
             assert self._scheduler is not None, "reloads begin after the start"
             self._permits.configure(configuration.caps)
+            self._controls.configure(self._control_targets())
             await self._scheduler.apply(configuration.probes.values())
             parts = {"added": changes.added, "removed": changes.removed, "changed": changes.changed}
             told = ", ".join(f"{len(names)} {what}" for what, names in parts.items())
             self._log.info("the configuration was reloaded", **{what: list(names) for what, names in parts.items()})
             return ReloadResult(True, f"{told}, {len(changes.unchanged)} unchanged")
 
+    def _refused(self, problems: str) -> ReloadResult:
+        if problems != self._config_error:
+            self._log.error("the new configuration is refused; the old one stays", problems=problems)
+        self._config_error = problems
+        return ReloadResult(False, problems)
+
     def _load(self) -> Configuration:
         configuration = self._loading.load()
         _ = configuration.content_hash  # made slow on purpose: here it holds up nobody
+        VEIL.cover(_secrets_of(configuration))
         return configuration
+
+    def _control_targets(self) -> tuple[str, ...]:
+        return self._configuration.controls or (f"tcp://{urlsplit(self._url).netloc}",)
 
     async def _watch_files(self, every: float) -> None:
         while True:
             await asyncio.sleep(every)
             if changed := await self._watch.changed():
                 self._log.info("the configuration changed on disk", files=[str(path) for path in changed])
+            if changed or self._config_error is not None:
+                # What was refused may be right by now, with files that nobody watches yet: the ones it was missing.
                 await self.reload()
 
     def _guard(self, task: asyncio.Task[object]) -> None:
@@ -217,6 +243,14 @@ class Daemon:
         pairs = lateness.cumulative()
         bounds = tuple(bound for bound, _ in pairs[:-1])
         return Histogram(bounds, tuple(count for _, count in pairs[:-1]), pairs[-1][1], lateness.total_seconds)
+
+
+def _secrets_of(configuration: Configuration) -> Iterator[str]:
+    """The values of all secrets as they are now. Reads files."""
+    for spec in configuration.probes.values():
+        for secret in secrets_in(spec.settings):
+            with suppress(OSError):
+                yield secret.reveal()
 
 
 async def _end_the_rest() -> list[str]:

@@ -5,55 +5,22 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests import plugins
-from tests.daemon import Daemon
+from tests.daemon import Daemon, http_probe, write
 from tests.targets import Target
 
 pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture
-def target() -> Iterator[Target]:
-    with Target() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
 def trouble(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment in which the misbehaving kind and a third party's well-behaved one are installed."""
     return plugins.install(tmp_path_factory.mktemp("plugins"), "tocsin-trouble", "tocsin-example")
-
-
-def http_probe(name: str, url: str, *, every: str = "1s", timeout: str = "500ms", more: str = "") -> str:
-    return (
-        f"  {name}:\n    kind: http\n    system: test\n    incident: test\n    url: {url}\n"
-        f"    every: {every}\n    timeout: {timeout}\n    retry_every: 200ms\n{more}"
-    )
-
-
-def write(path: Path, *probes: str) -> Path:
-    caps = "caps: {default: {concurrency: 100, requests_per_minute: 60000}}\n"
-    path.write_text(f"version: 1\n{caps}probes:\n" + "".join(probes))
-    return path
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
-    daemons: list[Daemon] = []
-
-    def started(config: Path, **options: dict[str, str]) -> Daemon:
-        daemon = Daemon(tmp_path, ["--config", str(config)], **options)
-        daemons.append(daemon)
-        return daemon.start()
-
-    yield started
-    for daemon in daemons:
-        daemon.__exit__(None, None, None)
 
 
 def test_liveness_holds_while_every_target_is_down(tmp_path: Path, start: Callable[..., Daemon]) -> None:

@@ -30,14 +30,17 @@ def _label(name: str) -> str:
     return name
 
 
+_CONTROLS = "write tcp://host:port, https://host/path or dns://name"
+
+
 def _control(target: str) -> str:
     try:
         parts = urlsplit(target)
         whole = parts.hostname and (parts.port is not None if parts.scheme == "tcp" else True)
     except ValueError:
-        raise ValueError("not an address; write tcp://host:port or https://host/path") from None
-    if parts.scheme not in ("tcp", "http", "https") or not whole:
-        raise ValueError("not a control target; write tcp://host:port or https://host/path")
+        raise ValueError(f"not an address; {_CONTROLS}") from None
+    if parts.scheme not in ("tcp", "http", "https", "dns") or not whole:
+        raise ValueError(f"not a control target; {_CONTROLS}")
     if parts.username or parts.password:
         raise ValueError("a control target takes no user or password")
     return target

@@ -87,11 +87,17 @@ class Located:
         return self.value if isinstance(self.value, dict) else {}
 
 
-def parse(content: bytes, origin: Origin) -> Located:
-    """The document as a mapping. Raises `ConfigError` with everything that is wrong with its form."""
+EXPECTED = "it needs at least `profiles: [NAME]` or `probes:`"
+
+
+def parse(content: bytes, origin: Origin, expected: str = EXPECTED) -> Located:
+    """The document as a mapping. Raises `ConfigError` with everything that is wrong with its form.
+
+    ``expected``: what to tell somebody whose file is empty or no mapping.
+    """
     text = _decode(content, origin)
     try:
-        return _Builder(text, origin).document()
+        return _Builder(text, origin, expected).document()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise ConfigError([_syntax_problem(error.problem or "", mark.line + 1 if mark else 0, text, origin)]) from None
@@ -133,8 +139,9 @@ _QUOTE = "put the value in quotes"
 class _Builder:
     """Turns the parser's events into located values, under the caps."""
 
-    def __init__(self, text: str, origin: Origin) -> None:
+    def __init__(self, text: str, origin: Origin, expected: str) -> None:
         self.origin = origin
+        self.expected = expected
         self.events = iter(yaml.parse(text, Loader=_LOADER))
         self.anchors: dict[str, Located | None] = {}
         self.problems: list[Problem] = []
@@ -143,14 +150,14 @@ class _Builder:
     def document(self) -> Located:
         next(self.events)
         if isinstance(next(self.events), StreamEndEvent):
-            raise ConfigError([Problem(self.origin.name, 0, "", "the file is empty", _EXPECTED)])
+            raise ConfigError([Problem(self.origin.name, 0, "", "the file is empty", self.expected)])
         first = next(self.events)
         root = self._value(first, None, 0, "")
         next(self.events)
         if isinstance(more := next(self.events), DocumentStartEvent):
             self._complain(more, "", "a second document starts here", "one file holds one document")
         if not isinstance(root.value, dict):
-            self._complain(first, "", "the file should be a mapping", _EXPECTED)
+            self._complain(first, "", "the file should be a mapping", self.expected)
         if self.problems:
             raise ConfigError(self.problems)
         return root
@@ -229,9 +236,6 @@ class _Builder:
 
     def _complain(self, event: Event, key: str, message: str, hint: str = "") -> None:
         self.problems.append(Problem(self.origin.name, self._position(event).line, key, message, hint))
-
-
-_EXPECTED = "it needs at least `profiles: [NAME]` or `probes:`"
 
 
 def _plain(text: str) -> Scalar:

@@ -149,6 +149,10 @@ def _settings(
             if each.key not in unfilled and (not explained or details["type"] == "extra_forbidden"):
                 problems.append(each)
         return None
+    except Exception as error:  # noqa: BLE001 - a kind's own checks are its author's code, which may raise anything
+        what = f"the settings of the kind `{kind.kind}` cannot be checked: it raised {type(error).__name__}"
+        problems.append(problem(written, prefix, what, "this is a bug in the kind"))
+        return None
     return None if filled.missing else settings
 
 

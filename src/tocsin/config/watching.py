@@ -24,6 +24,8 @@ class FileWatch:
 
         A file that cannot be read any more has changed, once.
         """
+        if not self._seen:
+            return ()
         now = await asyncio.to_thread(lambda: {path: digest(path) for path in self._seen})
         changed = tuple(sorted(path for path, content in now.items() if content != self._seen[path]))
         self._seen = now

@@ -179,7 +179,7 @@ def load(path: Path) -> WebConfig:
         content = read_file(path, MAX_DOCUMENT_BYTES)
     except OSError as error:
         raise ConfigError([Problem(str(path), 0, "", f"cannot be read: {error.strerror}")]) from None
-    located = parse(content, origin)
+    located = parse(content, origin, "write `tls_server_config:` or `basic_auth_users:`, or start without this file")
     try:
         config = WebConfig.model_validate(_plain(located))
     except ValidationError as error:

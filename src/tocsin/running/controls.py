@@ -69,7 +69,7 @@ class Controls:
         self._targets = tuple(targets)
         self._http = http
         self._clock = clock
-        self._quorum = min(quorum or len(self._targets), len(self._targets))
+        self._quorum = quorum
         self._timeout = timeout
         self._keep = keep
         self._reach = reach or self._contact
@@ -80,7 +80,12 @@ class Controls:
     @classmethod
     def of(cls, targets: Iterable[str], http: HttpClient, clock: Clock) -> Self:
         """Controls for targets as they are configured. Raises `ValueError` for one that is none."""
-        return cls([ControlTarget.parse(target) for target in targets], http, clock)
+        return cls(map(ControlTarget.parse, targets), http, clock)
+
+    def configure(self, targets: Iterable[str]) -> None:
+        """Puts other targets in the place of those there are. Raises `ValueError` as `of` does."""
+        self._targets = tuple(map(ControlTarget.parse, targets))
+        self._asked_at = None
 
     async def judge(self, outcome: Outcome) -> Outcome:
         """``outcome``, or unknown/local_network when all that failed is the network and so do the control targets."""
@@ -89,8 +94,9 @@ class Controls:
         failed = [finding for finding in outcome.findings if finding.status is Status.FAILED]
         if not all(finding.reason in NETWORK_REASONS for finding in failed):
             return outcome
+        enough = min(self._quorum or len(self._targets), len(self._targets))
         unreachable = await self.unreachable()
-        if len(unreachable) < self._quorum:
+        if len(unreachable) < enough:
             return outcome
         names = ", ".join(target.url for target in unreachable)
         detail = f"{outcome.reason}, but the control targets cannot be reached either ({names})"

@@ -113,7 +113,8 @@ class Scheduler:
             retired = None
         else:
             slot.active = ActiveProbe.install(spec, self._kinds)
-            retired = (before, slot.task)
+            # A run that is over is recorded to its end: what it said of the target is not unsaid.
+            retired = (before, None if slot.settling else slot.task)
         if (before.spec.every, before.spec.jitter) != (spec.every, spec.jitter) or retired is not None:
             slot.due_at = 0.0
             self._begin(slot)

@@ -5,9 +5,10 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+from pydantic import field_validator
 
 from tests.unit.config.fake_kinds import Log, Web
-from tocsin.config import BrokenKind, Registry, UnknownKind
+from tocsin.config import BrokenKind, ConfigError, Registry, Sources, UnknownKind, load
 
 
 def announced(*pairs: tuple[str, str]) -> Registry:
@@ -91,3 +92,21 @@ def test_an_unknown_kind_is_answered_with_the_nearest_name(name: str, hint: str)
         registry[name]
     assert str(caught.value) == f"the kind `{name}` is not installed; {hint}"
     assert registry.get(name) is None
+
+
+def test_a_kind_whose_own_checks_break_is_a_problem_of_that_probe_and_quotes_no_value(tmp_path: Path):
+    class Fragile(Web):
+        class Settings(Web.Settings):
+            @field_validator("url")
+            @classmethod
+            def _check(cls, value: str) -> str:
+                raise TypeError(f"not prepared for {value}")
+
+    path = tmp_path / "tocsin.yaml"
+    path.write_text("probes:\n  shop: {kind: web, system: s, incident: i, url: https://hunter2.test}\n")
+    with pytest.raises(ConfigError) as refused:
+        load(Sources(path, environ={}), Registry({"web": Fragile}))
+    assert str(refused.value) == (
+        f"{path}:2: probes.shop: the settings of the kind `web` cannot be checked: it raised TypeError; "
+        "this is a bug in the kind"
+    )

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tocsin.model import CommonReason, Outcome
 from tocsin.running.clock import SystemClock
 from tocsin.running.controls import Controls
 from tocsin.sdk import HttpClient
@@ -66,4 +67,15 @@ async def test_closing_ends_a_look_that_is_under_way() -> None:
     await controls.close()
     with pytest.raises(asyncio.CancelledError):
         await looking
+    await http.close()
+
+
+async def test_other_targets_take_the_place_of_those_there_were(port: int, closed_port: int) -> None:
+    http = HttpClient.open()
+    controls = Controls.of([f"tcp://127.0.0.1:{closed_port}"], http, SystemClock())
+    refused = Outcome.bad(CommonReason.CONNECTION_REFUSED)
+    assert (await controls.judge(refused)).reason == "local_network"
+    controls.configure([f"tcp://127.0.0.1:{port}"])
+    assert await controls.judge(refused) == refused
+    await controls.close()
     await http.close()
