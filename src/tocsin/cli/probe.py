@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import Annotated
 
 import typer
@@ -38,8 +40,14 @@ def probe(
     """
     configuration, registry = loaded(config, profile, env_file)
     specs = _chosen(configuration, names or [])
-    statuses = uvloop.run(_all(specs, configuration, registry, as_json))
-    raise typer.Exit(1 if Status.FAILED in statuses else 3 if Status.UNKNOWN in statuses else 0)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+        statuses, all_ended = loop.run(_all(specs, configuration, registry, as_json))
+        code = 1 if Status.FAILED in statuses else 3 if Status.UNKNOWN in statuses else 0
+        if not all_ended:
+            # A kind ignores its cancellation, and the runner would wait for it for ever.
+            sys.stdout.flush()
+            os._exit(code)
+    raise typer.Exit(code)
 
 
 def _chosen(configuration: Configuration, names: Iterable[str]) -> list[ProbeSpec]:
@@ -54,7 +62,8 @@ def _chosen(configuration: Configuration, names: Iterable[str]) -> list[ProbeSpe
 
 async def _all(
     specs: list[ProbeSpec], configuration: Configuration, registry: Mapping[str, type[Probe]], as_json: bool
-) -> set[Status]:
+) -> tuple[set[Status], bool]:
+    """The statuses there were, and whether every run has ended."""
     console = Console(highlight=False, soft_wrap=True)
     statuses: set[Status] = set()
     async with _runner(configuration) as runner:
@@ -72,7 +81,7 @@ async def _all(
                     typer.echo(json.dumps(run_document(spec, run)))
                 else:
                     (progress.console if shown else console).print(_line(spec, run), highlight=False, soft_wrap=True)
-    return statuses
+        return statuses, not runner.leaked
 
 
 async def _one(runner: Runner, spec: ProbeSpec, registry: Mapping[str, type[Probe]]) -> tuple[ProbeSpec, Run]:
@@ -81,7 +90,8 @@ async def _one(runner: Runner, spec: ProbeSpec, registry: Mapping[str, type[Prob
         return spec, (await runner.run(active, {})).run
     finally:
         if active.probe is not None:
-            await active.probe.close()
+            with suppress(Exception):  # what a kind cannot close, the end of the process closes
+                await active.probe.close()
 
 
 @asynccontextmanager
