@@ -91,7 +91,7 @@ def build() -> Dashboard:
                 "Rows found",
                 "What the queries of `sql_rows` probes count: unanchored certificates, work that awaits a licence.",
                 query(f"max by (probe) {of_system('tocsin_rows', SYSTEMS)}", "{{probe}}"),
-                span=8,
+                span=6,
             ),
             curve(
                 "Age of the oldest row",
@@ -100,7 +100,7 @@ def build() -> Dashboard:
                     f"time() - min by (probe) {of_system('tocsin_rows_oldest_timestamp_seconds', SYSTEMS)}", "{{probe}}"
                 ),
                 unit="s",
-                span=8,
+                span=6,
             ),
             curve(
                 "Dead letters",
@@ -108,7 +108,17 @@ def build() -> Dashboard:
                 query(
                     f"max by (probe, queue) {of_system('tocsin_queue_dead_letters', SYSTEMS)}", "{{probe}} {{queue}}"
                 ),
-                span=8,
+                span=6,
+            ),
+            curve(
+                "Left of the licence",
+                "Seats, tenants and whatever else it limits.",
+                query(
+                    f"min by (probe, resource) ({of_system('tocsin_license_limit', SYSTEMS)} "
+                    f"- {of_system('tocsin_license_used', SYSTEMS)})",
+                    "{{resource}}",
+                ),
+                span=6,
             ),
         ],
         transitions(SYSTEMS),

@@ -17,6 +17,7 @@ SOURCE = d.DataSourceRef("prometheus", "${datasource}")
 TAG = "tocsin"
 GREEN, YELLOW, RED, GREY = "green", "yellow", "red", "text"
 
+Row = board.Row
 Panel = board.Panel | stat.Panel | statetimeline.Panel | table.Panel | timeseries.Panel
 
 STATUS_TEXT: list[d.ValueMapping] = [
@@ -44,6 +45,16 @@ def status_of(selector: str, by: str = "probe") -> str:
 def of_system(metric: str, selector: str = 'system="$system"') -> str:
     """A metric that knows its probe alone, for the probes of one system: joined within each replica."""
     return f'({metric} and on (instance, job, probe) tocsin_probe_status{{{selector}, status="ok"}})'
+
+
+def worst(metric: str, *labels: str) -> str:
+    """The highest over replicas, for each probe of the chosen system and these labels."""
+    return f"max by ({', '.join(('probe', *labels))}) {of_system(metric)}"
+
+
+def least(metric: str, *labels: str) -> str:
+    """The lowest over replicas, for each probe of the chosen system and these labels."""
+    return f"min by ({', '.join(('probe', *labels))}) {of_system(metric)}"
 
 
 def query(expr: str, legend: str = "", *, ref: str = "A") -> Dataquery:

@@ -32,16 +32,16 @@ ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "dashboards").glob("*.json"))
 CAUSE, EFFECT = "wipe-cause", "wipe-effect"
 VARIABLES = {"$system": "wipe", "$__rate_interval": "15s"}
+QUICK = "kind: http, system: wipe, incident: api-outage, every: 1s, timeout: 500ms, retry_every: 200ms"
 CONFIGURATION = """
 version: 1
 profiles: [wipe]
 caps: {{default: {{requests_per_minute: 60}}}}
-defaults: {{every: 1s, timeout: 500ms, retry_every: 200ms, successes_to_recover: 1}}
 probes:
-  wipe-web: {{kind: http, system: wipe, incident: api-outage, url: "{good}"}}
-  wipe-cause: {{kind: http, system: wipe, incident: api-outage, url: "{bad}"}}
-  wipe-effect: {{kind: http, system: wipe, incident: api-outage, url: "{bad}", depends_on: [wipe-cause]}}
-  wipe-ticket: {{kind: http, system: wipe, incident: api-outage, url: "{bad}", severity: ticket}}
+  wipe-web: {{{quick}, url: "{good}"}}
+  wipe-cause: {{{quick}, url: "{bad}"}}
+  wipe-effect: {{{quick}, url: "{bad}", depends_on: [wipe-cause]}}
+  wipe-ticket: {{{quick}, url: "{bad}", severity: ticket}}
 """
 
 
@@ -82,10 +82,9 @@ def filled(expr: str) -> tuple[str, ...]:
 QUERIES = list(queries(FILES))
 
 
-def measured() -> Mapping[str, Entry]:
+def measured(registry: Registry) -> Mapping[str, Entry]:
     """One probe of each installed kind that measures all it can, twice where a label tells samples apart."""
     now = time.time()
-    registry = Registry.discover()
     found = {}
     for kind in sorted(registry):
         spec = ProbeSpec(f"wipe-measured-{kind}", kind, "wipe", "api-outage", settings=None)
@@ -107,11 +106,15 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
         target = stack.enter_context(Target())
         configuration = folder / "tocsin.yaml"
         bad = stack.enter_context(Target())
-        configuration.write_text(CONFIGURATION.format(good=target.url, bad=bad.url))
+        configuration.write_text(CONFIGURATION.format(quick=QUICK, good=target.url, bad=bad.url))
         daemon = Daemon(folder, ["--config", str(configuration)])
         stack.enter_context(daemon)
+        registry = Registry.discover()
+        measured(registry)
         site = replace(
-            gallery.site(), entries=measured, facts=lambda: replace(gallery.facts(), heartbeat_at=time.time())
+            gallery.site(),
+            entries=lambda: measured(registry),
+            facts=lambda: replace(gallery.facts(), heartbeat_at=time.time()),
         )
         exporter = WebServer(site, "127.0.0.1", 0, None)
         exporter.start()
