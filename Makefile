@@ -22,12 +22,20 @@ setup: $(VENV)/.installed ## the virtual environment with everything pinned
 run: setup ## the daemon on the embedded practice estate, with its status page
 	$(BIN)/tocsin sandbox
 
+COMPILE = $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-emit-index-url --no-emit-find-links
+
 lock: setup ## pin every dependency with its hashes, naming no registry
-	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-	  --no-emit-index-url --no-emit-find-links --all-extras --group dev pyproject.toml -o requirements/dev.txt
+	$(COMPILE) --all-extras --group dev pyproject.toml -o requirements/dev.txt
+	$(COMPILE) -c requirements/dev.txt pyproject.toml -o requirements/runtime.txt
+	echo hatchling | $(COMPILE) -c requirements/dev.txt - -o requirements/build.txt
 
 docs: setup ## write docs/reference from the code
 	$(BIN)/python docs/generate.py
+
+dashboards: setup ## write the dashboards, and the chart's copies of them and of the rules
+	$(BIN)/python -m dashboards.generate
+	$(BIN)/python helm/sync.py
 
 format: setup ## format the code
 	$(BIN)/ruff format .
@@ -54,4 +62,4 @@ test-long: lint estate ## soaks and ten thousands of examples
 clean: ## remove what was built in the checkout
 	rm -rf $(VENV) .mypy_cache .ruff_cache .run dist
 
-.PHONY: help setup run lock docs format lint test-fast estate test test-long clean
+.PHONY: help setup run lock docs dashboards format lint test-fast estate test test-long clean
