@@ -16,6 +16,7 @@ import yaml
 
 from tests.chart.rendering import CHART, EVERYTHING, NAMESPACE, ROOT, helm, of_kind, only, rendered
 from tocsin import __version__
+from tocsin.cli.rbac import permissions_of
 from tocsin.config import Registry, Sources, load
 
 pytestmark = pytest.mark.estate
@@ -153,10 +154,47 @@ def test_the_configuration_is_one_that_tocsin_takes(tmp_path: Path) -> None:
         assert names <= set(found.probes)
 
 
-def test_the_pod_has_a_token_only_when_a_probe_asks_the_api_server() -> None:
-    without, with_rules = (only(rendered(*options), "Deployment")["spec"]["template"]["spec"] for options in ((), ALL))
-    assert without["automountServiceAccountToken"] is False
-    assert with_rules["automountServiceAccountToken"] is True
+@pytest.mark.parametrize(
+    ("options", "token", "roles"),
+    [((), False, 0), (ALL, True, 1), (("--set", "rbac.create=false"), True, 0)],
+    ids=["nothing to ask", "rights of the chart", "rights of one's own"],
+)
+def test_the_pod_has_a_token_only_when_a_probe_asks_the_api_server(
+    options: tuple[str, ...], token: bool, roles: int
+) -> None:
+    objects = rendered(*options)
+    assert only(objects, "Deployment")["spec"]["template"]["spec"]["automountServiceAccountToken"] is token
+    assert len(list(of_kind(objects, "Role"))) == roles
+
+
+PROBES = """
+version: 1
+probes:
+  pods: {kind: kubernetes_workload, system: a, incident: a, namespace: alexandria, selector: app=a}
+  text: {kind: kubernetes_logs, system: a, incident: a, namespace: alexandria, selector: app=a, patterns: {fault: "fault"}}
+  key: {kind: kubernetes_secret, system: a, incident: a, namespace: alexandria, secret: licence, key: key}
+"""
+
+
+def test_the_least_rights_are_those_that_the_kinds_ask_for(tmp_path: Path) -> None:
+    """What `rbac.namespaces` stands for, against what `tocsin rbac` finds in a configuration with a probe of each kind."""
+    path = tmp_path / "tocsin.yaml"
+    path.write_text(PROBES)
+    registry = Registry.discover()
+    needed, _ = permissions_of(load(Sources(path, (), None, {}), registry), registry)
+    asked = {(each.verb, each.resource, each.group, each.names) for each in needed["alexandria"]}
+    values = tmp_path / "values.yaml"
+    values.write_text("rbac: {namespaces: {alexandria: {workloads: true, logs: true, secrets: [licence]}}}")
+    role = only(rendered("-f", str(values)), "Role")
+    assert role["metadata"]["namespace"] == "alexandria"
+    given = {
+        (verb, resource, group, tuple(rule.get("resourceNames", ())))
+        for rule in role["rules"]
+        for verb in rule["verbs"]
+        for resource in rule["resources"]
+        for group in rule["apiGroups"]
+    }
+    assert given == asked
 
 
 def test_probes_of_the_kubelet_ask_for_life_and_readiness() -> None:

@@ -55,7 +55,7 @@ labels:
 
 {{/* Whether a probe asks the API server: only then the pod gets a token. Not empty means yes. */}}
 {{- define "tocsin.asksKubernetes" -}}
-{{- if or .Values.rbac.namespaces .Values.rbac.rules -}}yes{{- end -}}
+{{- if or .Values.rbac.namespaces .Values.rbac.rules (not .Values.rbac.create) -}}yes{{- end -}}
 {{- end -}}
 
 {{- define "tocsin.configMap" -}}
