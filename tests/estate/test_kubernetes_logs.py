@@ -198,3 +198,11 @@ async def test_a_node_that_does_not_answer_leaves_it_unknown(node: Node) -> None
         node.kubelet.broken = False
         node.write("audit chain broken")
         assert (await look()).verdict == ("failed", "chain_broken")
+
+
+async def test_a_pod_on_no_node_has_an_empty_log(kubernetes: Kubernetes, namespace: str) -> None:
+    create_alexandria(kubernetes, namespace)
+    with Kubelet(kubernetes, f"node-{namespace}") as kubelet:
+        async with Node(kubernetes, namespace, kubelet).reading() as look:
+            assert (await look()).detail == "0 new lines in 2 containers, none of them known as a fault"
+        assert kubelet.requests == []

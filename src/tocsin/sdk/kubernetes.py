@@ -95,6 +95,7 @@ class Cluster:
 
     def __init__(self, kubeconfig: str = "", context: str = "") -> None:
         self._key = (kubeconfig, context)
+        self._server = server_of(kubeconfig, context) or "kubernetes"
         self._users = 0
         self._session: aiohttp.ClientSession | None = None
         self._access: Access | None = None
@@ -166,8 +167,10 @@ class Cluster:
     ) -> bytes:
         """The body of one answer. Raises `NoSuchObject`, or another `ProbeFault`."""
         headers = {"Accept": accept, "traceparent": ctx.traceparent, "X-Request-ID": ctx.request_id}
-        server = server_of(*self._key) or "kubernetes"
-        async with ctx.permits.request(server), self.answer(path, query or {}, headers, ctx.remaining()) as answer:
+        async with (
+            ctx.permits.request(self._server),
+            self.answer(path, query or {}, headers, ctx.remaining()) as answer,
+        ):
             return await bounded(answer, max_bytes, path)
 
     @asynccontextmanager
@@ -191,7 +194,8 @@ class Cluster:
                 server_hostname=access.server_hostname,
                 allow_redirects=False,
             ) as answer:
-                if answer.status != 200:
+                # 204: the log of a pod that is on no node yet.
+                if answer.status not in (200, 204):
                     raise await self._refusal(answer, path, query)
                 try:
                     yield answer
