@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
-import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Self
 from urllib.parse import quote
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_public_key
+from cryptography.exceptions import InvalidSignature
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, model_validator
 
 from tocsin.sdk import (
@@ -34,32 +30,15 @@ from tocsin.sdk.http import HttpUrl, origin
 from tocsin.sdk.json_paths import JsonPath, find
 from tocsin.sdk.kubernetes import KubernetesProbe, KubernetesSettings, Permission
 from tocsin.sdk.postgres import unix_time
+from tocsin_probes.license_blob.signed import Armor, Encoding, Signed, opened, public_key
 
 MAX_BYTES = 64 << 10
 DAY = 86_400.0
-_SIGNATURE_BYTES = 64
-"""RFC 8032 section 5.1.6."""
-
 _EXPIRY = Gauge("tocsin_license_blob_expiry_timestamp_seconds", "When the licence that is installed ends.")
 
 
-def _public_key(text: str) -> Ed25519PublicKey:
-    """A public key as PEM, or in base64 or base64url: the raw 32 bytes, or a SubjectPublicKeyInfo."""
-    try:
-        if text.lstrip().startswith("-----BEGIN"):
-            key: Any = load_pem_public_key(text.encode())
-        else:
-            raw = _unarmored(text.strip().encode(), "base64url")
-            key = Ed25519PublicKey.from_public_bytes(raw) if len(raw) == 32 else load_der_public_key(raw)
-    except (ValueError, UnsupportedAlgorithm):
-        key = None
-    if not isinstance(key, Ed25519PublicKey):
-        raise ValueError("not an Ed25519 public key: write its 32 bytes in base64url, or PEM")
-    return key
-
-
 def _must_be_key(text: str) -> str:
-    _public_key(text)
+    public_key(text)
     return text
 
 
@@ -127,10 +106,10 @@ class LicenseBlob(KubernetesProbe):
 
     class Settings(KubernetesSettings):
         source: Source
-        encoding: Literal["jwt", "payload_signature", "signature_payload"] | None = None
+        encoding: Encoding | None = None
         """``jwt``: a JWS with EdDSA (RFC 7515, RFC 8037). The others: a JSON document and its 64 bytes of Ed25519
         signature, one right after the other."""
-        armor: Literal["none", "base64", "base64url"] = "none"
+        armor: Armor = "none"
         """What wraps the whole, for the two that are binary."""
         trusted_keys: Annotated[
             Mapping[str, Annotated[str, AfterValidator(_must_be_key)]], BeforeValidator(_by_kid)
@@ -165,7 +144,11 @@ class LicenseBlob(KubernetesProbe):
         if settings.encoding is None or not settings.trusted_keys:
             unset = [name for name in ("encoding", "trusted_keys") if not getattr(settings, name)]
             return Outcome.bad(CommonReason.CONTRACT_MISSING, f"set {' and '.join(unset)}")
-        signed = _opened(await self._blob(ctx), settings)
+        blob = await self._blob(ctx)
+        try:
+            signed = opened(blob, settings.encoding, settings.armor, settings.claims.kid)
+        except ValueError as error:
+            return Outcome.bad(self.Reason.MALFORMED, str(error))
         findings = [*self._judge_signature(signed)]
         if findings:
             return Outcome.of(findings)
@@ -209,7 +192,7 @@ class LicenseBlob(KubernetesProbe):
         keys = [trusted[signed.kid]] if signed.kid is not None else trusted.values()
         for key in keys:
             try:
-                _public_key(key).verify(signed.signature, signed.covered)
+                public_key(key).verify(signed.signature, signed.covered)
                 return
             except InvalidSignature:
                 continue
@@ -247,77 +230,6 @@ class LicenseBlob(KubernetesProbe):
             installed, present = find(here, document) if here else None, find(there, runs) if there else None
             if installed is not None and present is not None and installed != present:
                 yield f"{name}: installed {quoted(str(installed))}, running {quoted(str(present))}"
-
-
-class Signed(NamedTuple):
-    """A licence taken apart. ``covered``: what the signature is over. ``kid``: None when it names none."""
-
-    document: Any
-    covered: bytes
-    signature: bytes
-    kid: str | None
-
-
-def _opened(blob: bytes, settings: LicenseBlob.Settings) -> Signed:
-    """Raises `ProbeFault` with ``malformed``, without a byte of what is there: it may be a key to something."""
-    try:
-        if settings.encoding == "jwt":
-            return _opened_jwt(blob.strip())
-        raw = _unarmored(blob, settings.armor)
-        if len(raw) <= _SIGNATURE_BYTES:
-            raise ValueError(f"{len(raw)} bytes, no more than a signature")
-        if settings.encoding == "payload_signature":
-            covered, signature = raw[:-_SIGNATURE_BYTES], raw[-_SIGNATURE_BYTES:]
-        else:
-            covered, signature = raw[_SIGNATURE_BYTES:], raw[:_SIGNATURE_BYTES]
-        document = _json_object(covered, "the document")
-    except ValueError as error:
-        raise ProbeFault(LicenseBlob.Reason.MALFORMED, str(error)) from None
-    return Signed(document, covered, signature, _kid(find(settings.claims.kid, document)))
-
-
-def _opened_jwt(text: bytes) -> Signed:
-    """RFC 7515 section 3.1; RFC 8037 section 3.1, RFC 9864 section 2.2 for the names of the algorithm."""
-    parts = text.split(b".")
-    if len(parts) != 3:
-        raise ValueError(f"{len(parts)} parts where a JWT has 3")
-    header = _json_object(_unarmored(parts[0], "base64url"), "the header")
-    if header.get("alg") not in ("EdDSA", "Ed25519"):
-        raise ValueError(f"its algorithm is {quoted(str(header.get('alg')))}, not EdDSA")
-    if "crit" in header:
-        raise ValueError("its header has extensions that must be understood")
-    document = _json_object(_unarmored(parts[1], "base64url"), "the payload")
-    signature = _unarmored(parts[2], "base64url")
-    return Signed(document, parts[0] + b"." + parts[1], signature, _kid(header.get("kid")))
-
-
-def _unarmored(text: bytes, armor: str) -> bytes:
-    if armor == "none":
-        return text
-    packed = b"".join(text.split())
-    try:
-        # Padding is optional, as in RFC 7515; both alphabets are taken where either is meant.
-        return base64.b64decode(packed.rstrip(b"=") + b"=" * (-len(packed.rstrip(b"=")) % 4), b"-_", validate=True)
-    except binascii.Error:
-        pass
-    try:
-        return base64.b64decode(packed, validate=True)
-    except binascii.Error:
-        raise ValueError(f"not {armor}") from None
-
-
-def _json_object(text: bytes, what: str) -> dict[str, Any]:
-    try:
-        document = json.loads(text.decode("utf-8"))
-    except (ValueError, RecursionError):
-        raise ValueError(f"{what} is not JSON") from None
-    if not isinstance(document, dict):
-        raise ValueError(f"{what} is not a JSON object")
-    return document
-
-
-def _kid(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
 
 
 def _read(path: str, missing: ReasonEnum) -> bytes:
