@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -64,6 +65,14 @@ def test_nothing_else_is_in_the_wheel(wheel: Path) -> None:
     assert {top for top in tops if not top.endswith(".dist-info")} == packages
     code = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("tocsin/data/")}
     assert not {name for name in code if name.endswith(".py")}
+
+
+def test_the_image_gets_what_the_wheel_is_made_of() -> None:
+    """.dockerignore lets in by name: what is not named there is not there when the image builds the wheel."""
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    needed = {Path(name).parts[0] for name in (*wheel["packages"], *wheel["force-include"])}
+    assert needed | {"pyproject.toml", "README.md", "LICENSE"} <= allowed
 
 
 def test_it_runs_from_where_it_was_installed(fresh: Path, tmp_path: Path) -> None:
