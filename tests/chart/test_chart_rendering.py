@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from tests.chart.rendering import CHART, EVERYTHING, NAMESPACE, ROOT, helm, of_kind, only, rendered
 from tocsin import __version__
+from tocsin.cli import app
 from tocsin.cli.rbac import permissions_of
 from tocsin.config import Registry, Sources, load
 
@@ -121,6 +123,34 @@ def test_routes_and_inhibition_are_those_of_the_reference() -> None:
         for rule in spec["inhibitRules"]
     ] == reference["inhibit_rules"]
     assert {each["name"] for each in spec["receivers"]} == {each["name"] for each in reference["receivers"]}
+
+
+def test_inhibitions_are_taken_as_tocsin_prints_them(tmp_path: Path) -> None:
+    printed = CliRunner().invoke(app, ["inhibitions", "--profile", "wipe"], env={"TOCSIN_CONFIG": ""})
+    assert printed.exit_code == 0, printed.output
+    file = tmp_path / "inhibitions.yaml"
+    file.write_text(printed.stdout)
+    objects = rendered(
+        "--set", "alertmanagerConfig.enabled=true", "--set-file", f"alertmanagerConfig.inhibitions={file}"
+    )
+    made = only(objects, "AlertmanagerConfig")["spec"]["inhibitRules"][1:]
+    wanted = yaml.safe_load(printed.stdout)["inhibit_rules"]
+    assert len(wanted) > 3
+    assert [
+        {
+            "source_matchers": matchers(rule["sourceMatch"]),
+            "target_matchers": matchers(rule["targetMatch"]),
+            "equal": rule["equal"],
+        }
+        for rule in made
+    ] == wanted
+
+
+def test_an_inhibition_that_is_no_matcher_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "inhibitions.yaml"
+    file.write_text("inhibit_rules: [{source_matchers: [severity], target_matchers: [], equal: []}]")
+    options = ("--set", "alertmanagerConfig.enabled=true", "--set-file", f"alertmanagerConfig.inhibitions={file}")
+    assert '"severity" is no matcher' in helm("template", str(CHART), "--kube-version", "1.34.4", *options).error
 
 
 def as_reference(route: dict[str, Any]) -> dict[str, Any]:

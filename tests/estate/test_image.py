@@ -15,6 +15,7 @@ import pytest
 
 from estate.image import Image, Mount
 from estate.ports import reserve_port
+from tests.chart.rendering import only, rendered
 from tests.targets import Target
 from tocsin import __version__
 
@@ -128,6 +129,32 @@ def test_the_daemon_runs_from_it_and_ends_when_asked(image: Image, tmp_path: Pat
                 daemon.kill()
         assert daemon.returncode == 0, told
         assert "Traceback" not in told
+
+
+def test_what_the_chart_starts_runs(image: Image, tmp_path: Path) -> None:
+    """Arguments, variables and configuration as the chart renders them by default; only the port is another one."""
+    port = reserve_port()
+    objects = rendered()
+    (container,) = only(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    folder = tmp_path / "tocsin"
+    folder.mkdir()
+    (folder / "tocsin.yaml").write_text(only(objects, "ConfigMap")["data"]["tocsin.yaml"])
+    variables = {each["name"]: each["value"] for each in container["env"]}
+    command = image.command(
+        container["args"],
+        environment={**variables, "TOCSIN_LISTEN": f"127.0.0.1:{port}"},
+        mounts=[Mount(folder, "/etc/tocsin")],
+    )
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as daemon:
+        try:
+            for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+                path = container[probe]["httpGet"]["path"]
+                until(lambda path=path: get(port, path)[0] == 200, path)
+            daemon.send_signal(signal.SIGTERM)
+            told, _ = daemon.communicate(timeout=20)
+        finally:
+            daemon.kill()
+    assert daemon.returncode == 0, told
 
 
 def get(port: int, path: str) -> tuple[int, str]:

@@ -61,3 +61,12 @@ labels:
 {{- define "tocsin.configMap" -}}
 {{- default (include "tocsin.fullname" .) .Values.existingConfigMap -}}
 {{- end -}}
+
+{{/* A matcher as Alertmanager writes it, `name=~"value"`, as the AlertmanagerConfig has it. */}}
+{{- define "tocsin.matcher" -}}
+{{- $form := `^\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*"(.*)"\s*$` -}}
+{{- if not (regexMatch $form .) -}}{{- fail (printf "alertmanagerConfig.inhibitions: %q is no matcher" .) -}}{{- end -}}
+- name: {{ regexReplaceAll $form . "${1}" }}
+  matchType: {{ regexReplaceAll $form . "${2}" | quote }}
+  value: {{ regexReplaceAll $form . "\"${3}\"" }}
+{{- end -}}
