@@ -18,6 +18,10 @@ def check_dependencies(
     problems: list[Problem] = []
     for name, dependencies in graph.items():
         for unknown in (dependency for dependency in dependencies if dependency not in declared):
+            if not _is_written(written[name], unknown):
+                message = "a variable gives a name that no probe has"
+                problems.append(_problem(written[name], name, message, "its value is not shown"))
+                continue
             hint = nearest(unknown, declared - {name}) if len(problems) < MAX_HINTS else ""
             problems.append(_problem(written[name], name, f"there is no probe `{unknown}`", hint))
     for cycle in find_cycles(graph):
@@ -47,6 +51,12 @@ def find_cycles(graph: Mapping[str, tuple[str, ...]]) -> list[tuple[str, ...]]:
                 path.append(name)
                 pending.append(iter(graph[name]))
     return sorted(cycles)
+
+
+def _is_written(written: Located, dependency: str) -> bool:
+    """Whether the name stands in the file as it is, so that telling it tells no value of a variable."""
+    given = written.mapping.get("depends_on")
+    return given is not None and isinstance(given.value, list) and any(item.value == dependency for item in given.value)
 
 
 def _problem(written: Located, name: str, message: str, hint: str) -> Problem:

@@ -123,7 +123,12 @@ def _kind(
     try:
         return kinds[str(name)]
     except UnknownKind as unknown:
-        problems.append(problem(at, key, unknown.message, unknown.hint))
+        if isinstance(name, Reference):
+            problems.append(
+                problem(at, key, f"{name.source} is no kind that is installed", "`tocsin kinds` lists them")
+            )
+        else:
+            problems.append(problem(at, key, unknown.message, unknown.hint))
     except BrokenKind as broken:
         problems.append(problem(at, key, str(broken)))
     return None

@@ -18,6 +18,8 @@ MAX_DETAIL_CHARACTERS = 500
 """How much free text is kept of any one detail."""
 MIN_SECRET_CHARACTERS = 3
 """Shorter values are no secrets, and masking them would leave no readable text."""
+MIN_START_CHARACTERS = 8
+"""How much of the beginning of a secret is one, where a text was cut; less is met by chance."""
 
 _USER_INFO = re.compile(r"[a-z][a-z0-9+.-]*://[^:/@\s]*:([^@/\s]+)@", re.IGNORECASE)
 """The password in the user information of a URI, RFC 3986 section 3.2.1."""
@@ -39,29 +41,43 @@ def one_line(text: str, limit: int = MAX_DETAIL_CHARACTERS) -> str:
 class Redactor:
     """Masks known secrets: as they are, percent-encoded, in base64, escaped in JSON; passwords inside DSNs too.
 
-    What is masked is masked in text and in bytes alike.
+    What is masked is masked in text and in bytes alike. In text the beginning of a secret is masked too where the text
+    was cut: at its end, and before an ellipsis.
     """
 
     _text: re.Pattern[str] | None
     _data: re.Pattern[bytes] | None
+    _long: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, secrets: Iterable[str]) -> Self:
         """A redactor for these values. Those shorter than `MIN_SECRET_CHARACTERS` are left alone."""
-        forms = {form for secret in secrets for part in _parts(secret) for form in _forms(part)}
+        parts = {part for secret in secrets for part in _parts(secret)}
+        forms = {form for part in parts for form in _forms(part)}
         if not forms:
             return cls(None, None)
         longest_first = sorted(forms, key=lambda form: (-len(form), form))
         pattern = "|".join(map(re.escape, longest_first))
-        return cls(re.compile(pattern), re.compile(pattern.encode("utf-8", "surrogatepass")))
+        long = tuple(sorted(part for part in parts if len(part) > MIN_START_CHARACTERS))
+        return cls(re.compile(pattern), re.compile(pattern.encode("utf-8", "surrogatepass")), long)
 
     def text(self, text: str) -> str:
         """``text`` with every secret masked."""
-        return self._text.sub(MASK, text) if self._text is not None and text else text
+        if self._text is None or not text:
+            return text
+        return "…".join(map(self._without_start, self._text.sub(MASK, text).split("…")))
 
     def data(self, data: bytes) -> bytes:
         """``data`` with every secret masked, for text in UTF-8 or any superset of ASCII."""
         return self._data.sub(MASK.encode(), data) if self._data is not None and data else data
+
+    def _without_start(self, piece: str) -> str:
+        """``piece`` without the beginning of a secret at its end."""
+        for secret in self._long:
+            at = piece.rfind(secret[:MIN_START_CHARACTERS])
+            if at >= 0 and secret.startswith(cut := piece[at:].rstrip("'\"")):
+                return piece[:at] + MASK + piece[at + len(cut) :]
+        return piece
 
 
 NOTHING_SECRET = Redactor.of(())

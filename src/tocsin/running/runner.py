@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from tocsin.model import CommonReason, Finding, Measurement, Outcome, Run, Status
-from tocsin.model.redaction import Redactor, one_line
+from tocsin.model.redaction import NOTHING_SECRET, Redactor, one_line
 from tocsin.running.active import ActiveProbe
 from tocsin.running.controls import Controls
 from tocsin.running.permits import PermitPool, RunPermits
@@ -130,7 +130,8 @@ class Runner:
             measurements=self._measurements(active, ctx.measurements),
             attachments=tuple(ctx.attachments),
         )
-        return Finished(_redacted(run, active), copy.deepcopy(ctx.memory) if leaked else ctx.memory, leaked)
+        remembered = copy.deepcopy(ctx.memory) if leaked else ctx.memory
+        return Finished(_redacted(run, active), _without_secrets(remembered, active), leaked)
 
     async def _within_deadline(self, task: asyncio.Task[object], ctx: ProbeContext) -> bool:
         """Whether the task ended by itself in time. Afterwards it has been told to end, and had time to."""
@@ -250,6 +251,23 @@ def _redacted(run: Run, active: ActiveProbe) -> Run:
             replace(attachment, content=redactor.data(attachment.content)) for attachment in run.attachments
         ),
     )
+
+
+def _without_secrets(memory: Mapping[str, Any], active: ActiveProbe) -> Mapping[str, Any]:
+    """What a probe remembers is written to the disk; what a target said, say, is quoted in there."""
+
+    def masked(value: Any) -> Any:
+        match value:
+            case str():
+                return redactor.text(value)
+            case dict():
+                return {name: masked(inner) for name, inner in value.items()}
+            case list() | tuple():
+                return [masked(inner) for inner in value]
+        return value
+
+    redactor = active.redactor() if memory else NOTHING_SECRET
+    return {name: masked(value) for name, value in memory.items()} if redactor != NOTHING_SECRET else memory
 
 
 def _clean(outcome: Outcome, redactor: Redactor) -> Outcome:

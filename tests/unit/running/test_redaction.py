@@ -8,8 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.running.virtual import kind, spec
 from tocsin.model import MASK
 from tocsin.model.redaction import MAX_DETAIL_CHARACTERS, Redactor, one_line
+from tocsin.running.active import ActiveProbe
+from tocsin.running.runner import _without_secrets
 
 SECRET = 's3cr3t/p@ss "ü'
 
@@ -90,3 +93,28 @@ def test_a_detail_is_bounded() -> None:
     line = one_line("x" * 100_000)
     assert len(line) == MAX_DETAIL_CHARACTERS
     assert line.endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("cut", "shown"),
+    [
+        ("it begins 'key=correct-hors'…", f"it begins 'key={MASK}'…"),
+        ("it begins 'key=correct-hors'…; and so on", f"it begins 'key={MASK}'…; and so on"),
+        ("said correct-h", f"said {MASK}"),
+        ("a correct-horse-like thing", f"a {MASK}-like thing"),
+        ("a correct-house", "a correct-house"),
+        ("this is correct", "this is correct"),
+    ],
+)
+def test_a_secret_of_which_only_the_beginning_was_kept_is_masked_too(cut: str, shown: str) -> None:
+    assert Redactor.of(["correct-horse"]).text(cut) == shown
+
+
+def test_what_a_probe_remembers_holds_no_secret() -> None:
+    active = ActiveProbe.install(spec(password="correct-horse"), {"scripted": kind()})
+    memory = {"said": "no, correct-horse", "list": [{"deep": "correct-horse"}, 7, None], "count": 1.5}
+    assert _without_secrets(memory, active) == {
+        "said": f"no, {MASK}",
+        "list": [{"deep": MASK}, 7, None],
+        "count": 1.5,
+    }
