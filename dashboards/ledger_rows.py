@@ -134,11 +134,19 @@ def blockchain() -> list[Panel | Row]:
             span=6,
         ),
         curve(
-            "Certificate of the timestamp authority",
-            "Time left.",
+            "Timestamp authority",
+            "Time left of its certificate.",
             query(f"{least('tocsin_tsa_certificate_expiry_timestamp_seconds')} - time()", "{{probe}}"),
             unit="s",
-            span=6,
+            span=3,
+        ),
+        curve(
+            "Its clock",
+            "Ahead of ours; below zero when it is behind.",
+            query(worst("tocsin_tsa_skew_seconds"), "{{probe}}"),
+            unit="s",
+            span=3,
+            signed=True,
         ),
     ]
 
@@ -188,5 +196,16 @@ def workloads() -> list[Panel | Row]:
             "How many of each name fire.",
             query(worst("tocsin_platform_alerts_firing", "alert"), "{{alert}}"),
             span=8,
+        ),
+        curve(
+            "Queries of the platform's own monitoring",
+            "What each last gave.",
+            query(worst("tocsin_query_value"), "{{probe}}"),
+        ),
+        curve(
+            "Memory limits of containers",
+            "The smallest of each container: what a kill for memory is measured by.",
+            query(least("tocsin_workload_memory_limit_bytes", "container"), "{{probe}} {{container}}"),
+            unit="bytes",
         ),
     ]

@@ -117,15 +117,16 @@ def text_of(title: str, about: str, expr: str, legend: str, *, span: int = 4) ->
     )
 
 
-def curve(title: str, about: str, *queries: Dataquery, unit: str = "short", span: int = 12) -> timeseries.Panel:
-    """Values over time."""
+def curve(
+    title: str, about: str, *queries: Dataquery, unit: str = "short", span: int = 12, signed: bool = False
+) -> timeseries.Panel:
+    """Values over time, on an axis that begins at zero unless they are ``signed``."""
     panel = (
         timeseries.Panel()
         .title(title)
         .description(about)
         .datasource(SOURCE)
         .unit(unit)
-        .min(0)
         .line_width(1)
         .fill_opacity(8)
         .show_points(c.VisibilityMode.NEVER)
@@ -134,6 +135,8 @@ def curve(title: str, about: str, *queries: Dataquery, unit: str = "short", span
         .height(8)
         .span(span)
     )
+    if not signed:
+        panel = panel.min(0)
     for one in queries:
         panel = panel.with_target(one)
     return panel
