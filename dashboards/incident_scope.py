@@ -119,6 +119,7 @@ def build() -> Dashboard:
                     "{{resource}}",
                 ),
                 span=6,
+                signed=True,
             ),
         ],
         transitions(SYSTEMS),

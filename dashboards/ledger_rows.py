@@ -25,6 +25,7 @@ def licences() -> list[Panel | Row]:
             query(f"{least('tocsin_license_full_timestamp_seconds', 'resource')} - time()", "{{resource}}"),
             unit="s",
             span=8,
+            signed=True,
         ),
         curve(
             "Time until the end",
@@ -33,6 +34,7 @@ def licences() -> list[Panel | Row]:
             query(f"{least('tocsin_license_blob_expiry_timestamp_seconds')} - time()", "{{probe}}", ref="B"),
             unit="s",
             span=8,
+            signed=True,
         ),
     ]
 
@@ -139,6 +141,7 @@ def blockchain() -> list[Panel | Row]:
             query(f"{least('tocsin_tsa_certificate_expiry_timestamp_seconds')} - time()", "{{probe}}"),
             unit="s",
             span=3,
+            signed=True,
         ),
         curve(
             "Its clock",

@@ -77,6 +77,7 @@ def storage_and_signing() -> list[Panel | Row]:
             ),
             unit="s",
             span=8,
+            signed=True,
         ),
     ]
 
@@ -159,6 +160,7 @@ def events_and_identity() -> list[Panel | Row]:
             "Until the end of validity of what the target showed.",
             query(least("tocsin_certificate_expiry_timestamp_seconds") + " - time()", "{{probe}}"),
             unit="s",
+            signed=True,
         ),
         curve(
             "Signing keys of realms",
