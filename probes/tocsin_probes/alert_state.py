@@ -60,7 +60,7 @@ class AlertState(Probe):
         """Names of alerts: ``WipeSignerFailures``."""
         source: Literal["prometheus", "alertmanager"] = "prometheus"
         """Prometheus knows whether a rule is there and evaluated; Alertmanager only knows what it was told."""
-        labels: Mapping[str, str] = {}
+        match_labels: Mapping[str, str] = {}
         """Labels that an alert must have to count."""
         component_label: str = ""
         """A label that tells alerts of one name apart: ``operation``."""
@@ -136,7 +136,7 @@ class AlertState(Probe):
         return found
 
     def _firing(self, ctx: ProbeContext, name: str, alerts: Sequence[Mapping[str, str]]) -> list[Finding]:
-        wanted = self.settings.labels.items()
+        wanted = self.settings.match_labels.items()
         counted = [labels for labels in alerts if wanted <= labels.items()]
         ctx.measure(_FIRING, len(counted), alert=name)
         label = self.settings.component_label

@@ -155,9 +155,9 @@ async def test_a_firing_alert_is_a_ticket_told_by_its_component(prometheus: Prom
     assert found(probed) == {("WipeSignerFailures/decrypt", "firing"), ("WipeSignerFailures/hmac", "firing")}
     assert probed.outcome.severity == "ticket"
     assert probed.measured("tocsin_platform_alerts_firing", alert="WipeSignerFailures") == 2
-    hmac = await state(prometheus.url, "WipeSignerFailures", labels={"operation": "hmac"})
+    hmac = await state(prometheus.url, "WipeSignerFailures", match_labels={"operation": "hmac"})
     assert found(hmac) == {("WipeSignerFailures", "firing")}
-    other = await state(prometheus.url, "WipeSignerFailures", labels={"operation": "pades_sign"})
+    other = await state(prometheus.url, "WipeSignerFailures", match_labels={"operation": "pades_sign"})
     assert other.verdict == ("ok", None)
 
 

@@ -70,6 +70,7 @@ def probes(ports: Ports) -> dict[str, dict[str, Any]]:
         "quota": {"kind": "license_quota", "url": f"{web}/x", "headers": bearer},
         "promql": {"kind": "promql", "url": web, "query": "up", "above": 1, "headers": bearer},
         "logql": {"kind": "logql", "url": web, "query": '{a="b"}', "above": 1, "headers": bearer},
+        "alerts": {"kind": "alert_state", "url": web, "alerts": ["A"], "headers": bearer},
         "tsa": {"kind": "tsa", "url": f"{web}/plain", "ca_file": str(Path(__file__)), "headers": bearer},
         "signer": {
             "kind": "signer", "endpoint": web, "headers": {"X-Key": "${S22}"}, "auth": {"bearer": "${S23}"},
