@@ -65,7 +65,10 @@ def sandbox(
 
 @app.command()
 def faults(url: UrlOption = None) -> None:
-    """List the faults, those that are active marked; works without a running sandbox too."""
+    """List the faults, those that are active marked; works without a running sandbox too.
+
+    Example: `tocsin sandbox faults`
+    """
     from tocsin_sandbox.faults import FAULTS
 
     running = _running_url(url, required=False)
@@ -89,7 +92,10 @@ def fault(
     undo: Annotated[bool, typer.Option("--undo", help="Heal it.")] = False,
     url: UrlOption = None,
 ) -> None:
-    """Break one thing in the running sandbox, or heal it."""
+    """Break one thing in the running sandbox, or heal it.
+
+    Examples: `tocsin sandbox fault bucket-deleted`, `tocsin sandbox fault bucket-deleted --undo`
+    """
     rows = _call("DELETE" if undo else "POST", f"{_running_url(url)}/api/v1/faults/{name}")
     row = next(row for row in rows if row["name"] == name)
     if undo:
@@ -101,7 +107,10 @@ def fault(
 
 @app.command()
 def heal(url: UrlOption = None) -> None:
-    """Undo every active fault in the running sandbox."""
+    """Undo every active fault in the running sandbox.
+
+    Example: `tocsin sandbox heal`
+    """
     _call("POST", f"{_running_url(url)}/api/v1/heal")
     typer.echo("healed")
 
