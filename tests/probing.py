@@ -86,6 +86,7 @@ async def probe_once(
     permits: FreePermits | None = None,
     http: HttpClient | None = None,
     vantage: str = "",
+    name: str = "the-probe",
 ) -> Probed:
     """Runs ``probe`` once under ``timeout`` seconds. Never raises what the probe raises: it is explained.
 
@@ -95,7 +96,7 @@ async def probe_once(
     clock = clock or RealClock()
     client = http or HttpClient.open()
     ctx = ProbeContext(
-        probe="the-probe",
+        probe=name,
         system="the-system",
         incident="the-incident",
         vantage=vantage,

@@ -40,6 +40,8 @@ class AlexandriaApi:
     username: str = "probe@example.org"
     password: str = field(default_factory=lambda: secrets.token_urlsafe(12))
     locked: bool = False
+    admin_token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    """An administrator's access token, as something that renews it would write it into a file."""
     tokens: set[str] = field(default_factory=set)
 
     def build(self) -> web.Application:
@@ -156,7 +158,7 @@ class AlexandriaApi:
 
     def _authenticate(self, request: web.Request) -> None:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or token not in self.tokens:
+        if scheme.lower() != "bearer" or token not in self.tokens | {self.admin_token}:
             raise web.HTTPUnauthorized(text='{"error":"unauthorized"}', content_type="application/json")
 
 

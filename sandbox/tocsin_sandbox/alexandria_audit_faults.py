@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 from tocsin_sandbox.alexandria_audit import DATABASE, TABLE
 from tocsin_sandbox.estate import Estate
 from tocsin_sandbox.fault import Act, Fault
@@ -25,11 +28,13 @@ async def _start(estate: Estate) -> None:
     await estate.alexandria_database.start()
 
 
-def _writing(writing: bool) -> Act:
-    async def act(estate: Estate) -> None:
-        await estate.audit_log.write(writing)
+async def _age_backup(estate: Estate) -> None:
+    two_days_ago = time.time() - 2 * 86400
+    os.utime(estate.backup, (two_days_ago, two_days_ago))
 
-    return act
+
+async def _renew_backup(estate: Estate) -> None:
+    os.utime(estate.backup)
 
 
 def _tamper(rows: str, tampering: str, *, writing: bool = True) -> Act:
@@ -64,24 +69,32 @@ def _fault(
 FAULTS = (
     _fault(
         "alexandria-database-stopped", "Alexandria's PostgreSQL is down", "Its server is stopped.",
-        _SERVING, "", "connection_refused", _stop, _start,
+        _SERVING, "alexandria-db", "connection_refused", _stop, _start,
     ),
     _fault(
         "audit-row-edited", "Somebody has edited the audit log", "Another principal is written into three rows.",
-        _AUDIT, "", "modified",
+        _AUDIT, "alexandria-audit-chain", "modified",
         _tamper(_EARLY, f"UPDATE {TABLE} SET principal = 'nobody@example.org' WHERE {_THOSE}"), _put_back, _ROWS,
+        develops=2.0,
     ),
     _fault(
         "audit-rows-deleted", "Rows are missing in the audit log", "Three rows are deleted between others.",
-        _AUDIT, "", "gap", _tamper(_EARLY, f"DELETE FROM {TABLE} WHERE {_THOSE}"), _put_back, _ROWS,
+        _AUDIT, "alexandria-audit-chain", "gap",
+        _tamper(_EARLY, f"DELETE FROM {TABLE} WHERE {_THOSE}"), _put_back, _ROWS,
     ),
     _fault(
         "audit-log-cut", "The end of the audit log is gone", "The twelve newest rows are deleted; none is written.",
-        _AUDIT, "", "tail_truncated",
+        _AUDIT, "alexandria-audit-chain", "tail_truncated",
         _tamper(_LAST, f"DELETE FROM {TABLE} WHERE {_THOSE}", writing=False), _put_back, _ROWS,
     ),
     _fault(
-        "audit-writer-stopped", "Nothing is audited any more", "Traffic goes on, and no row is written.",
-        _AUDIT, "", "late", _writing(False), _writing(True), _ROWS,
+        "audit-writer-stopped", "Nothing is audited any more", "The newest row is an hour old; none is written.",
+        _AUDIT, "alexandria-audit-writer", "late",
+        _tamper("true", f"UPDATE {TABLE} SET created_at = created_at - interval '1 hour'", writing=False),
+        _put_back, _ROWS,
+    ),
+    _fault(
+        "backup-too-old", "There is no fresh backup", "The backup's file was written two days ago.",
+        _AUDIT, "alexandria-backup", "late", _age_backup, _renew_backup,
     ),
 )  # fmt: skip

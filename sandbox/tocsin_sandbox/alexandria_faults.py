@@ -11,6 +11,7 @@ from tocsin_sandbox.serving import Mood
 
 _SERVING = "api-not-serving"
 _QUOTA = "quota-exceeded"
+_SETUP = "setup-open"
 _AUDIT = "audit-chain-failure"
 _HEALTHY = License()
 
@@ -49,6 +50,21 @@ def _mood(mood: Mood) -> Act:
     return act
 
 
+def _service_mood(mood: Mood) -> Act:
+    async def act(estate: Estate) -> None:
+        estate.alexandria_service.mood = mood
+
+    return act
+
+
+async def _stop_service(estate: Estate) -> None:
+    await estate.alexandria_service.stop()
+
+
+async def _start_service(estate: Estate) -> None:
+    await estate.alexandria_service.start()
+
+
 def _licence(name: str, value: int) -> Act:
     async def act(estate: Estate) -> None:
         setattr(estate.alexandria_api.license, name, value)
@@ -84,7 +100,7 @@ async def _occupy_socket(estate: Estate) -> None:
 
 async def _hang_orchestrator(estate: Estate) -> None:
     await estate.orchestrator.stop()
-    await estate.orchestrator.hang()
+    estate.orchestrator.hang()
 
 
 def _set(name: str, value: object) -> Act:
@@ -95,110 +111,121 @@ def _set(name: str, value: object) -> Act:
 
 
 def _fault(
-    name: str, title: str, effect: str, incident: str, reason: str, cause: Act, undo: Act, knob: str = ""
+    name: str, title: str, effect: str, incident: str, probe: str, reason: str, cause: Act, undo: Act, knob: str = ""
 ) -> Fault:
-    return Fault(name, title, effect, "alexandria", incident, "", reason, cause, undo, knob)
+    return Fault(name, title, effect, "alexandria", incident, probe, reason, cause, undo, knob)
 
 
 FAULTS = (
     _fault(
         "alexandria-stopped", "Alexandria's API is down", "Its server is stopped: connections are refused.",
-        _SERVING, "connection_refused", _stop, _start,
+        _SERVING, "alexandria-ready-pod", "connection_refused", _stop, _start,
     ),
     _fault(
         "alexandria-silent", "Alexandria's API hangs", "It takes connections and answers nothing.",
-        _SERVING, "timeout", _mood(Mood.SILENT), _mood(Mood.NORMAL), "alexandria",
+        _SERVING, "alexandria-ready-pod", "timeout", _mood(Mood.SILENT), _mood(Mood.NORMAL), "alexandria",
     ),
     _fault(
         "alexandria-errors", "Alexandria's API answers 500", "Every request gets a 500.",
-        _SERVING, "server_error", _mood(Mood.ERROR), _mood(Mood.NORMAL), "alexandria",
+        _SERVING, "alexandria-ready-pod", "server_error", _mood(Mood.ERROR), _mood(Mood.NORMAL), "alexandria",
     ),
     _fault(
         "alexandria-html", "A dashboard answers instead of the API",
         "Every path answers 200 with a page, as nginx does on the service's port.",
-        _SERVING, "html_instead_of_json", _mood(Mood.HTML), _mood(Mood.NORMAL), "alexandria",
+        _SERVING, "alexandria-ready-service", "html_instead_of_json",
+        _service_mood(Mood.HTML), _service_mood(Mood.NORMAL),
+    ),
+    _fault(
+        "alexandria-service-stopped", "The way to Alexandria's pod is gone", "The service refuses; the pod is well.",
+        _SERVING, "alexandria-ready-service", "connection_refused", _stop_service, _start_service,
     ),
     _fault(
         "orchestrator-stopped", "The orchestrator is not running", "Its socket is gone; /ready answers 503.",
-        _SERVING, "socket_missing", _stop_orchestrator, _start_orchestrator, "orchestrator",
+        _SERVING, "alexandria-orchestrator-socket", "socket_missing",
+        _stop_orchestrator, _start_orchestrator, "orchestrator",
     ),
     _fault(
         "orchestrator-socket-stale", "The orchestrator died and left its socket", "Nobody listens behind the socket.",
-        _SERVING, "nobody_listening", _abandon_socket, _start_orchestrator, "orchestrator",
+        _SERVING, "alexandria-orchestrator-socket", "nobody_listening",
+        _abandon_socket, _start_orchestrator, "orchestrator",
     ),
     _fault(
         "orchestrator-not-serving", "The orchestrator says that it does not serve", "Its health is NOT_SERVING.",
-        _SERVING, "not_serving", _serving(False), _serving(True),
+        _SERVING, "alexandria-orchestrator-socket", "not_serving", _serving(False), _serving(True),
     ),
     _fault(
         "orchestrator-socket-is-a-file", "Something else is at the socket's path", "A plain file lies there.",
-        _SERVING, "not_a_socket", _occupy_socket, _start_orchestrator, "orchestrator",
+        _SERVING, "alexandria-orchestrator-socket", "not_a_socket", _occupy_socket, _start_orchestrator, "orchestrator",
     ),
     _fault(
         "orchestrator-hangs", "The orchestrator hangs", "It takes connections and answers nothing.",
-        _SERVING, "deadline", _hang_orchestrator, _start_orchestrator, "orchestrator",
+        _SERVING, "alexandria-orchestrator-socket", "deadline", _hang_orchestrator, _start_orchestrator, "orchestrator",
     ),
     _fault(
         "licence-damaged", "The licence does not verify", "More seats are written into it than were signed.",
-        _SERVING, "signature_invalid", _damage_license, _install, "licence file",
+        _SERVING, "alexandria-license-blob", "signature_invalid", _damage_license, _install, "licence file",
     ),
     _fault(
         "licence-untrusted", "The licence is signed by somebody else", "Its key id is not a trusted one.",
-        _SERVING, "untrusted_kid", _install_untrusted, _install, "licence file",
+        _SERVING, "alexandria-license-blob", "untrusted_kid", _install_untrusted, _install, "licence file",
     ),
     _fault(
         "licence-missing", "There is no licence", "Its file is removed; what runs goes on until it restarts.",
-        _SERVING, "missing", _remove_license, _install, "licence file",
+        _SERVING, "alexandria-license-blob", "missing", _remove_license, _install, "licence file",
     ),
     _fault(
         "licence-not-loaded", "The licence was renewed and not loaded", "The file ends a year after /license does.",
-        _SERVING, "differs_from_running", _install_renewed, _install, "licence file",
+        _SERVING, "alexandria-license-blob", "differs_from_running", _install_renewed, _install, "licence file",
     ),
     _fault(
         "seats-exhausted", "All seats are taken", "/license says 100 of 100 seats.",
-        _QUOTA, "seats_exhausted", _licence("current_seats", _HEALTHY.max_seats),
+        _QUOTA, "alexandria-license", "seats_exhausted", _licence("current_seats", _HEALTHY.max_seats),
         _licence("current_seats", _HEALTHY.current_seats), "seats",
     ),
     _fault(
         "seats-low", "Seats are running out", "/license says 96 of 100 seats.",
-        _QUOTA, "seats_low", _licence("current_seats", 96), _licence("current_seats", _HEALTHY.current_seats), "seats",
+        _QUOTA, "alexandria-license", "seats_low",
+        _licence("current_seats", 96), _licence("current_seats", _HEALTHY.current_seats), "seats",
     ),
     _fault(
         "tenants-exhausted", "All tenants are taken", "/license says 10 of 10 tenants; another gets 402.",
-        _QUOTA, "tenants_exhausted", _licence("current_tenants", _HEALTHY.max_tenants),
+        _QUOTA, "alexandria-license", "tenants_exhausted", _licence("current_tenants", _HEALTHY.max_tenants),
         _licence("current_tenants", _HEALTHY.current_tenants), "tenants",
     ),
     _fault(
         "licence-expiring", "The licence ends in three weeks", "expires_at is 20 days away.",
-        _QUOTA, "expiring", _licence("days", 20), _licence("days", _HEALTHY.days), "licence days",
+        _QUOTA, "alexandria-license", "expiring", _licence("days", 20), _licence("days", _HEALTHY.days), "licence days",
     ),
     _fault(
         "licence-expiring-soon", "The licence ends in six days", "expires_at is six days away.",
-        _QUOTA, "expiring_soon", _licence("days", 6), _licence("days", _HEALTHY.days), "licence days",
+        _QUOTA, "alexandria-license", "expiring_soon",
+        _licence("days", 6), _licence("days", _HEALTHY.days), "licence days",
     ),
     _fault(
         "tenants-low", "Tenants are running out", "/license says 9 of 10 tenants.",
-        _QUOTA, "tenants_low", _licence("current_tenants", 9),
+        _QUOTA, "alexandria-license", "tenants_low", _licence("current_tenants", 9),
         _licence("current_tenants", _HEALTHY.current_tenants), "tenants",
     ),
     _fault(
         "licence-ended", "The licence and its grace have ended", "It ended twenty days ago.",
-        _QUOTA, "expired", _licence("days", -20), _licence("days", _HEALTHY.days), "licence days",
+        _QUOTA, "alexandria-license", "expired", _licence("days", -20), _licence("days", _HEALTHY.days), "licence days",
     ),
     _fault(
         "licence-in-grace", "The licence has ended", "It ended three days ago; the grace period runs.",
-        _QUOTA, "in_grace", _licence("days", -3), _licence("days", _HEALTHY.days), "licence days",
+        _QUOTA, "alexandria-license-entitlements", "in_grace",
+        _licence("days", -3), _licence("days", _HEALTHY.days), "licence days",
     ),
     _fault(
         "setup-open", "Anybody may set up an administrator", "/auth/setup says needs_setup on a live system.",
-        _SERVING, "assertion_failed", _set("needs_setup", True), _set("needs_setup", False),
+        _SETUP, "alexandria-setup-closed", "assertion_failed", _set("needs_setup", True), _set("needs_setup", False),
     ),
     _fault(
         "backend-disabled", "The default LLM backend is disabled", "/v1/backends says so; queries would get 503.",
-        _SERVING, "assertion_failed", _set("backend_enabled", False), _set("backend_enabled", True),
+        _SERVING, "alexandria-default-backend", "assertion_failed",
+        _set("backend_enabled", False), _set("backend_enabled", True),
     ),
     _fault(
         "audit-verify-fails", "The platform says that its audit chain is broken", "verify answers verified: false.",
-        _AUDIT, "chain_broken", _set("chain_trusted", False), _set("chain_trusted", True),
+        _AUDIT, "alexandria-audit-verify", "chain_broken", _set("chain_trusted", False), _set("chain_trusted", True),
     ),
 )  # fmt: skip

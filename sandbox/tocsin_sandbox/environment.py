@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tocsin.data import data
+from tocsin_sandbox import alexandria_environment
 from tocsin_sandbox.chain import CHAIN_ID, REGISTRY, SENDER
 from tocsin_sandbox.estate import KEYCLOAK_DATABASE, Estate
 from tocsin_sandbox.identity import AUDIENCE, CLIENT_ID, USERNAME, Realm
@@ -17,7 +18,7 @@ from tocsin_sandbox.storage import REGION
 from tocsin_sandbox.wipe import BUCKETS, DATABASE
 from tocsin_sandbox.wipe_api import JWKS_CACHE_SECONDS
 
-PROFILES = ("wipe",)
+PROFILES = ("wipe", *alexandria_environment.PROFILES)
 """The bundled profiles whose platforms the estate simulates."""
 
 STALLED_SECONDS = 10.0
@@ -31,12 +32,15 @@ PACE: Mapping[str, Any] = {
 }
 """How often the sandbox is probed: a flipped switch shows within a few seconds."""
 
-OVERRIDES: Mapping[str, Mapping[str, Any]] = {"wipe-queues": {"limits": {"stalled": f"{STALLED_SECONDS:g}s"}}}
+OVERRIDES: Mapping[str, Mapping[str, Any]] = {
+    "wipe-queues": {"limits": {"stalled": f"{STALLED_SECONDS:g}s"}},
+    **alexandria_environment.OVERRIDES,
+}
 """What the sandbox sets beyond the pace: its workers take a job within a second."""
 
 
 def variables(estate: Estate) -> dict[str, str]:
-    """The environment of a Wipe operator. Published names are the platform's, unpublished ones are TOCSIN_WIPE_*."""
+    """The environment of an operator. Published names are the platform's, unpublished ones are TOCSIN_WIPE_*."""
     master, exawipe = estate.identity.realms["master"], estate.identity.realms["exawipe"]
     storage = estate.storage
     role, keycloak_role = estate.role, estate.keycloak_role
@@ -80,16 +84,13 @@ def variables(estate: Estate) -> dict[str, str]:
         "TOCSIN_WIPE_CHAIN_ID": str(CHAIN_ID),
         "TOCSIN_WIPE_CHAIN_SENDER": SENDER,
         "TOCSIN_WIPE_CHAIN_REGISTRY": REGISTRY,
-        "TOCSIN_ALEXANDRIA_URL": estate.alexandria.url,
-        "TOCSIN_ALEXANDRIA_USERNAME": estate.alexandria_api.username,
-        "TOCSIN_ALEXANDRIA_PASSWORD": estate.alexandria_api.password,
-        "TOCSIN_ALEXANDRIA_SOCKET": str(estate.orchestrator.path),
         "TOCSIN_WIPE_JOBS_TABLE": "jobs",
         "TOCSIN_WIPE_JOBS_TIME_COLUMN": "created_at",
         "TOCSIN_WIPE_JOBS_WAITING_STATUSES": "queued",
         "TOCSIN_WIPE_DLQ_TABLE": "dead_letter_jobs",
         "TOCSIN_WIPE_DLQ_QUEUE_COLUMN": "queue",
         "TOCSIN_WIPE_DLQ_TIME_COLUMN": "created_at",
+        **alexandria_environment.variables(estate),
     }
 
 
@@ -109,26 +110,34 @@ def render_env_file(values: Mapping[str, str]) -> str:
     return "".join(f"{name}='{value}'\n" for name, value in values.items())
 
 
-def bundled_probes() -> dict[str, list[str]]:
-    """The names of the probes in each of `PROFILES`."""
+def bundled_probes() -> dict[str, dict[str, str]]:
+    """The probes in each of `PROFILES`, by name their kind."""
     folder = data("profiles")
+    declared = {name: yaml.safe_load(folder.joinpath(f"{name}.yaml").read_text("utf-8")) for name in PROFILES}
     return {
-        name: list(yaml.safe_load(folder.joinpath(f"{name}.yaml").read_text("utf-8"))["probes"]) for name in PROFILES
+        name: {probe: written["kind"] for probe, written in profile["probes"].items()}
+        for name, profile in declared.items()
     }
 
 
-def configuration(profiles: Mapping[str, Iterable[str]], env_file: Path) -> dict[str, Any]:
+def configuration(profiles: Mapping[str, Mapping[str, str]], env_file: Path) -> dict[str, Any]:
     """The daemon's configuration: the profiles as they are, every probe of theirs at the sandbox's pace.
 
-    ``profiles``: the names of the probes in each bundled profile.
+    ``profiles``: of each bundled profile the probes, by name their kind. What needs a cluster is switched off.
     """
     return {
         "version": 1,
         "profiles": list(profiles),
         "env_file": str(env_file),
         "defaults": dict(PACE),
-        "probes": {name: {**PACE, **OVERRIDES.get(name, {})} for names in profiles.values() for name in names},
+        "probes": {name: _probe(name, kind) for probes in profiles.values() for name, kind in probes.items()},
     }
+
+
+def _probe(name: str, kind: str) -> dict[str, Any]:
+    if kind in alexandria_environment.NEEDS_A_CLUSTER:
+        return {"enabled": False}
+    return {**PACE, **OVERRIDES.get(name, {})}
 
 
 def render_configuration(content: Mapping[str, Any]) -> str:

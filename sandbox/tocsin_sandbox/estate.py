@@ -14,6 +14,7 @@ import asyncpg
 from tocsin_sandbox.alexandria_api import AlexandriaApi
 from tocsin_sandbox.alexandria_audit import AuditLog
 from tocsin_sandbox.alexandria_license import LicenseFile
+from tocsin_sandbox.alexandria_service import Service
 from tocsin_sandbox.chain import Chain
 from tocsin_sandbox.identity import IdentityProvider
 from tocsin_sandbox.orchestrator import Orchestrator
@@ -50,6 +51,8 @@ class Estate:
     license_file: LicenseFile
     alexandria_api: AlexandriaApi
     alexandria: Site
+    alexandria_service: Site
+    backup: Path
     life: Life
     role: ReadOnlyRole = field(default_factory=ReadOnlyRole)
     keycloak_role: ReadOnlyRole = field(default_factory=ReadOnlyRole)
@@ -76,9 +79,14 @@ class Estate:
         orchestrator = Orchestrator(folder / "orchestrator.sock")
         alexandria_database = Cluster(installation, folder / "alexandria-database", free_port())
         audit_log = AuditLog(alexandria_database)
-        license_file = LicenseFile(folder / "license.key")
+        alexandria_folder = folder / "alexandria"
+        alexandria_folder.mkdir()
+        license_file = LicenseFile(alexandria_folder / "license.key")
         alexandria_api = AlexandriaApi(orchestrator.path, audit_log)
         license_file.install(alexandria_api.license)
+        alexandria = Site(free_port(), alexandria_api.build)
+        backup = alexandria_folder / "backup.dump"
+        backup.touch()
 
         async def anchor(digest: bytes) -> str | None:
             return chain.anchor(digest) if provider.running else None
@@ -101,7 +109,9 @@ class Estate:
             audit_log=audit_log,
             license_file=license_file,
             alexandria_api=alexandria_api,
-            alexandria=Site(free_port(), alexandria_api.build),
+            alexandria=alexandria,
+            alexandria_service=Site(free_port(), Service(alexandria.url).build),
+            backup=backup,
             life=Life(database, storage, anchor),
         )
 
@@ -124,6 +134,7 @@ class Estate:
         progress("blockchain")
         await self.orchestrator.start()
         await self.alexandria.start()
+        await self.alexandria_service.start()
         progress("Alexandria")
         await self.wipe.start()
         await self.life.pulse()
@@ -142,6 +153,7 @@ class Estate:
         await self.release()
         await asyncio.gather(
             self.wipe.stop(),
+            self.alexandria_service.stop(),
             self.alexandria.stop(),
             self.orchestrator.stop(),
             self.provider.stop(),

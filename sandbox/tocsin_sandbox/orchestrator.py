@@ -3,9 +3,9 @@ orchestrator leaves no socket. Whether it serves ``grpc.health.v1.Health`` is no
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
+import socket
 from pathlib import Path
 
 import grpc.aio
@@ -21,7 +21,7 @@ class Orchestrator:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._server: grpc.aio.Server | None = None
-        self._silent: asyncio.Server | None = None
+        self._silent: socket.socket | None = None
         self._health = health.aio.HealthServicer()
 
     @property
@@ -52,9 +52,12 @@ class Orchestrator:
         if leave_socket:
             _abandon(self.path)
 
-    async def hang(self) -> None:
-        """Accept connections from now on and answer nothing. The server must be stopped."""
-        self._silent = await asyncio.start_unix_server(_read_on, self.path)
+    def hang(self) -> None:
+        """Take connections from now on and answer nothing: the kernel does so for who listens and never accepts. The
+        server must be stopped."""
+        self._silent = socket.socket(socket.AF_UNIX)
+        self._silent.bind(str(self.path))
+        self._silent.listen(64)
 
     async def serve(self, serving: bool) -> None:
         """What the health service answers: SERVING or NOT_SERVING."""
@@ -70,17 +73,7 @@ class Orchestrator:
             self.path.unlink()
 
 
-async def _read_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while await reader.read(1 << 16):
-            pass
-    finally:
-        writer.close()
-
-
 def _abandon(path: Path) -> None:
     """A socket file that refuses connections: bound once, never listening again."""
-    import socket
-
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))

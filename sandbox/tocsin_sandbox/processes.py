@@ -111,11 +111,20 @@ class Child:
 
 
 async def run_to_end(
-    command: Sequence[str | Path], *, account: Account | None = None, folder: Path | None = None
+    command: Sequence[str | Path],
+    *,
+    account: Account | None = None,
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> tuple[int, str]:
-    """Run a short command; its exit code and what it wrote to both outputs."""
+    """Run a short command; its exit code and what it wrote to both outputs. ``environment``: ours when None."""
     child = await Child.start(
-        command, output=asyncio.subprocess.PIPE, account=account, folder=folder, death_signal=signal.SIGKILL
+        command,
+        output=asyncio.subprocess.PIPE,
+        account=account,
+        folder=folder,
+        environment=environment,
+        death_signal=signal.SIGKILL,
     )
     out, err = await child.process.communicate()
     return child.process.returncode or 0, (out + (err or b"")).decode("utf-8", "replace")

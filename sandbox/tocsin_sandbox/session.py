@@ -16,9 +16,10 @@ from typing import Self
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from tocsin_sandbox import environment, folders, switchboard
+from tocsin_sandbox.alexandria_environment import CHAIN
 from tocsin_sandbox.estate import Estate
 from tocsin_sandbox.faults import BY_NAME
-from tocsin_sandbox.processes import Child
+from tocsin_sandbox.processes import Child, run_to_end
 from tocsin_sandbox.serving import Site, free_port
 from tocsin_sandbox.switches import Switches
 
@@ -98,6 +99,7 @@ class Session:
         _write(self.env_file, environment.render_env_file(self._variables))
         content = environment.configuration(environment.bundled_probes(), self.env_file)
         _write(self.configuration, environment.render_configuration(content))
+        await self._bootstrap_chain()
         port = free_port()
         board = Site(port, lambda: switchboard.build(self.switches, self.links))
         await board.start()
@@ -105,6 +107,16 @@ class Session:
         self.links["switches"] = board.url
         run_folder.publish({"switches": board.url, "pid": str(os.getpid()), "configuration": str(self.configuration)})
         self.progress("switches")
+
+    async def _bootstrap_chain(self) -> None:
+        """The first mark of the audit chain, made as an operator makes it. Raises `RuntimeError`."""
+        (self.estate.license_file.path.parent / "chain").mkdir()
+        code, output = await run_to_end(
+            [*_CLI, "chain", "bootstrap", CHAIN, "--config", self.configuration], environment=self._clean_environment()
+        )
+        if code != 0:
+            raise RuntimeError(f"tocsin chain bootstrap failed with exit code {code}: {output.strip()[-800:]}")
+        self.progress("audit chain")
 
     async def start_daemon(self) -> None:
         """Run ``tocsin run`` and wait until it serves. Raises `DaemonError`."""

@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from tests.probing import Probed, RealClock, probe_once
 from tocsin.config import Configuration, Registry, Sources, load
+from tocsin.model import Outcome
 from tocsin_sandbox.fault import Fault
 from tocsin_sandbox.faults import FAULTS
 from tocsin_sandbox.session import Plan, Session
@@ -32,9 +33,12 @@ class Practice:
 
     async def probe(self, name: str) -> Probed:
         spec = self.configuration.probes[name]
+        if spec.off_because:
+            return Probed(Outcome.ok(spec.off_because), (), (), 0.0)
         probe = self.kinds[spec.kind](spec.settings)
         try:
-            return await probe_once(probe, spec.timeout, memory=self.memories.setdefault(name, {}), clock=self.clock)
+            memory = self.memories.setdefault(name, {})
+            return await probe_once(probe, spec.timeout, memory=memory, clock=self.clock, name=name)
         finally:
             await probe.close()
 

@@ -33,8 +33,8 @@ def test_no_two_faults_share_a_name() -> None:
 
 @pytest.mark.parametrize("fault", WATCHED, ids=lambda fault: fault.name)
 def test_a_fault_names_a_probe_of_a_bundled_profile_and_a_reason_that_its_kind_can_give(fault: Fault) -> None:
-    profile, probe = PROBES[fault.expected_probe]
-    assert (fault.system, fault.incident) == (profile, probe["incident"])
+    _, probe = PROBES[fault.expected_probe]
+    assert (fault.system, fault.incident) == (probe["system"], probe["incident"])
     assert fault.expected_reason in {info.code for info in KINDS[probe["kind"]].all_reasons()}
 
 
@@ -53,7 +53,13 @@ def test_every_incident_of_the_bundled_profiles_has_a_fault() -> None:
 def test_the_configuration_quickens_every_probe_of_the_profiles() -> None:
     content = yaml.safe_load(render_configuration(configuration(bundled_probes(), Path("wipe.env"))))
     assert set(content["probes"]) == set(PROBES)
-    assert {probe["every"] for probe in content["probes"].values()} == {"5s"}
+    assert {probe["every"] for probe in content["probes"].values() if probe != {"enabled": False}} == {"5s"}
+
+
+def test_only_what_needs_a_cluster_is_switched_off() -> None:
+    content = configuration(bundled_probes(), Path("wipe.env"))
+    off = {name for name, probe in content["probes"].items() if probe == {"enabled": False}}
+    assert off == {name for name, (_, probe) in PROBES.items() if probe["kind"].startswith("kubernetes_")} != set()
 
 
 def test_the_env_file_is_read_back_as_it_was_written() -> None:
