@@ -152,7 +152,8 @@ async def _rehearse_all(
     for group in groups:
         found = await rehearse(group, stage, bell, teller.tell, patience)
         for verdict in found:
-            teller.tell(f"{'passed' if verdict.passed else 'FAILED'}: {verdict.drill.name}", keep=True)
+            result = "passed" if verdict.passed else f"FAILED ({'; '.join(verdict.problems)})"
+            teller.tell(f"{verdict.drill.name}: {result}", keep=True)
         verdicts += found
         teller.step()
     return verdicts

@@ -111,6 +111,11 @@ WEB_CONFIG_OK = Family(
     "gauge",
     "1 when the web configuration and its certificates could be read at their last change, 0 if not.",
 )
+WEB_CERTIFICATE_EXPIRY = Family(
+    "tocsin_web_certificate_expiry_timestamp_seconds",
+    "gauge",
+    "End of validity of the certificate that this server shows, in Unix time; absent without TLS.",
+)
 
 SELF_FAMILIES = (
     BUILD,
@@ -122,6 +127,7 @@ SELF_FAMILIES = (
     WRITES_FAILED,
     STATE_DEGRADED,
     WEB_CONFIG_OK,
+    WEB_CERTIFICATE_EXPIRY,
 )
 
 _SUFFIXES = {"counter": ("",), "gauge": ("",), "histogram": ("", "_bucket", "_count", "_sum")}

@@ -50,6 +50,7 @@ class Desk:
     metrics: MetricsPage = field(default_factory=MetricsPage)
     connections: Connections | None = None
     web_config_error: str | None = None
+    web_certificate_expiry: float | None = None
     _was_ready: bool = False
     _rendering: int = 0
 
@@ -120,6 +121,7 @@ class Desk:
                 self.site.facts(),
                 openmetrics=openmetrics,
                 web_config_ok=self.web_config_error is None,
+                web_certificate_expiry=self.web_certificate_expiry,
             )
             return text.encode()
 

@@ -42,9 +42,15 @@ class MetricsPage:
     _process: ProcessCollector = field(default_factory=lambda: ProcessCollector(registry=CollectorRegistry()))
 
     def render(
-        self, entries: Mapping[str, Entry], facts: SelfFacts, *, openmetrics: bool = False, web_config_ok: bool = True
+        self,
+        entries: Mapping[str, Entry],
+        facts: SelfFacts,
+        *,
+        openmetrics: bool = False,
+        web_config_ok: bool = True,
+        web_certificate_expiry: float | None = None,
     ) -> str:
-        """The whole page for this snapshot."""
+        """The whole page for this snapshot. ``web_certificate_expiry``: Unix time; None without TLS."""
         with self._lock:
             self._refresh(entries)
             blocks = list(self._lines.values())
@@ -55,7 +61,7 @@ class MetricsPage:
             for family in self._measured(blocks):
                 parts.append(family.header(openmetrics))
                 parts.extend(lines.gauges[family.name] for lines in blocks if family.name in lines.gauges)
-            for family, samples in _self_samples(facts, web_config_ok):
+            for family, samples in _self_samples(facts, web_config_ok, web_certificate_expiry):
                 parts.append(family.header(openmetrics))
                 parts.append(samples)
             parts.extend(self._process_samples(openmetrics))
@@ -151,7 +157,9 @@ def _one(family: Family, labels: str, value: float | None) -> str:
     return "" if value is None else f"{family.name}{{{labels}}} {number(value)}\n"
 
 
-def _self_samples(facts: SelfFacts, web_config_ok: bool) -> Iterable[tuple[Family, str]]:
+def _self_samples(
+    facts: SelfFacts, web_config_ok: bool, web_certificate_expiry: float | None
+) -> Iterable[tuple[Family, str]]:
     def single(family: Family, value: float | None, labels: Mapping[str, str] | None = None) -> tuple[Family, str]:
         return family, "" if value is None else f"{family.name}{label_set(labels or {})} {number(value)}\n"
 
@@ -171,3 +179,4 @@ def _self_samples(facts: SelfFacts, web_config_ok: bool) -> Iterable[tuple[Famil
     yield single(f.WRITES_FAILED, facts.state_writes_failed)
     yield single(f.STATE_DEGRADED, int(facts.state_failing is not None))
     yield single(f.WEB_CONFIG_OK, int(web_config_ok))
+    yield single(f.WEB_CERTIFICATE_EXPIRY, web_certificate_expiry)

@@ -20,7 +20,7 @@ from tocsin.exposing.connections import HANDSHAKE_SECONDS, IDLE_SECONDS, Connect
 from tocsin.exposing.gate import Gate
 from tocsin.exposing.handlers import Desk
 from tocsin.exposing.site import Site
-from tocsin.exposing.tls import server_context
+from tocsin.exposing.tls import expiry, server_context
 from tocsin.exposing.webconfig import WebConfig
 
 _WATCH_SECONDS = 2.0
@@ -36,6 +36,8 @@ class _Rules:
     config: WebConfig
     context: ssl.SSLContext | None
     watch: FileWatch
+    expiry: float | None = None
+    """When the certificate ends, in Unix time; None without TLS."""
 
 
 class WebServer:
@@ -91,6 +93,7 @@ class WebServer:
         ):
             self.port, self.tls = listening.getsockname()[1], current.context is not None
             desk = Desk(self._site, Gate(current.config), workers)
+            desk.web_certificate_expiry = current.expiry
             runner = web.AppRunner(
                 desk.application(),
                 access_log=None,
@@ -129,6 +132,7 @@ class WebServer:
             return None
         desk.gate.config = fresh.config
         desk.web_config_error = None
+        desk.web_certificate_expiry = fresh.expiry
         self._log.info("the web configuration was read again", file=str(self._web_config))
         return fresh
 
@@ -142,7 +146,9 @@ class WebServer:
         watch = FileWatch({file: digest(file) for file in files})
         config = webconfig.load(path)
         tls = config.tls_server_config
-        return _Rules(config, server_context(tls, path) if tls is not None else None, watch)
+        if tls is None:
+            return _Rules(config, None, watch)
+        return _Rules(config, server_context(tls, path), watch, expiry(tls))
 
 
 def _listening(host: str, port: int) -> socket.socket:

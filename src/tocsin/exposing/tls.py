@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+
 from tocsin.config.errors import ConfigError, Problem
 from tocsin.exposing.webconfig import CIPHERS, CURVES, TlsConfig
 
@@ -42,6 +44,12 @@ def server_context(tls: TlsConfig, source: Path) -> ssl.SSLContext:
     except (OSError, ValueError) as error:
         raise ConfigError([Problem(str(source), 0, "tls_server_config", f"TLS cannot be set up: {error}")]) from None
     return context
+
+
+def expiry(tls: TlsConfig) -> float:
+    """When the first of the certificates that are shown ends, in Unix time. They are those of a `server_context`."""
+    text = tls.cert if tls.cert is not None else Path(str(tls.cert_file)).read_text("utf-8")
+    return min(found.not_valid_after_utc.timestamp() for found in x509.load_pem_x509_certificates(text.encode()))
 
 
 def allowed_name(certificate: Mapping[str, Any] | None, allowed: tuple[str, ...]) -> bool:

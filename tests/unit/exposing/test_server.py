@@ -18,6 +18,7 @@ from pathlib import Path
 
 import bcrypt
 import pytest
+from cryptography import x509
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
 from tests import exposing_gallery as gallery
@@ -400,6 +401,10 @@ def test_tls_is_served_and_a_new_certificate_is_picked_up(tmp_path: Path, monkey
         assert answer.headers["x-frame-options"] == "sameorigin"
         assert answer.headers["strict-transport-security"] == "max-age=600"
         assert serial(server, authority.client()) == first
+        certificate = x509.load_pem_x509_certificate((tmp_path / "server.crt").read_bytes())
+        page = ask(server, "/metrics", tls=authority.client()).text
+        shown = page.partition("\ntocsin_web_certificate_expiry_timestamp_seconds ")[2].split("\n")[0]
+        assert float(shown) == certificate.not_valid_after_utc.timestamp()
         second = authority.issue("server")
         until(lambda: serial(server, authority.client()) == second)
         with pytest.raises(ssl.SSLCertVerificationError):
