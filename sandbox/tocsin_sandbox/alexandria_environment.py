@@ -17,6 +17,8 @@ NEEDS_A_CLUSTER = ("kubernetes_workload", "kubernetes_logs", "kubernetes_secret"
 
 CHAIN = "alexandria-audit-chain"
 OVERRIDES: Mapping[str, Mapping[str, Any]] = {
+    "alexandria-ready-inside": {"depends_on": ["alexandria-orchestrator-socket"]},
+    "alexandria-ready-pod": {"depends_on": ["alexandria-ready-inside", "alexandria-orchestrator-socket"]},
     "alexandria-license-blob": {"source": {"secret": None, "file": "${SANDBOX_ALEXANDRIA_FOLDER}/license.key"}},
     CHAIN: {
         "mode": "hmac",
@@ -31,7 +33,8 @@ OVERRIDES: Mapping[str, Mapping[str, Any]] = {
         "settle": "100ms",
     },
 }
-"""By probe. The chain is walked as its owner can, with the key; all of it at each run, since it is short."""
+"""By probe. One daemon sees what in a cluster two do, so that the outer one's probes wait for the inner one's. The chain
+is walked as its owner can, with the key; all of it at each run, since it is short."""
 
 
 def variables(estate: Estate) -> dict[str, str]:

@@ -119,15 +119,15 @@ def _fault(
 FAULTS = (
     _fault(
         "alexandria-stopped", "Alexandria's API is down", "Its server is stopped: connections are refused.",
-        _SERVING, "alexandria-ready-pod", "connection_refused", _stop, _start,
+        _SERVING, "alexandria-ready-inside", "connection_refused", _stop, _start,
     ),
     _fault(
         "alexandria-silent", "Alexandria's API hangs", "It takes connections and answers nothing.",
-        _SERVING, "alexandria-ready-pod", "timeout", _mood(Mood.SILENT), _mood(Mood.NORMAL), "alexandria",
+        _SERVING, "alexandria-ready-inside", "timeout", _mood(Mood.SILENT), _mood(Mood.NORMAL), "alexandria",
     ),
     _fault(
         "alexandria-errors", "Alexandria's API answers 500", "Every request gets a 500.",
-        _SERVING, "alexandria-ready-pod", "server_error", _mood(Mood.ERROR), _mood(Mood.NORMAL), "alexandria",
+        _SERVING, "alexandria-ready-inside", "server_error", _mood(Mood.ERROR), _mood(Mood.NORMAL), "alexandria",
     ),
     _fault(
         "alexandria-html", "A dashboard answers instead of the API",

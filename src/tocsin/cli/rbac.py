@@ -50,7 +50,7 @@ def permissions_of(
     for spec in configuration.probes.values():
         if isinstance(spec.settings, KubernetesSettings):
             needed.setdefault(spec.settings.chosen_namespace(), set()).update(spec.settings.permissions())
-        elif spec.settings is None and issubclass(registry[spec.kind].Settings, KubernetesSettings):
+        elif not spec.off_because and issubclass(registry[spec.kind].Settings, KubernetesSettings):
             unclear.append(spec.name)
     return {namespace: permissions for namespace, permissions in needed.items() if permissions}, unclear
 
