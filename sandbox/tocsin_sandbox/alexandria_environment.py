@@ -33,8 +33,8 @@ OVERRIDES: Mapping[str, Mapping[str, Any]] = {
         "settle": "100ms",
     },
 }
-"""By probe. One daemon sees what in a cluster two do, so that the outer one's probes wait for the inner one's. The chain
-is walked as its owner can, with the key; all of it at each run, since it is short."""
+"""By probe. One daemon sees what in a cluster two do, so that the outer one's probes wait for the inner one's. The
+chain is walked as its owner can, with the key; all of it at each run, since it is short."""
 
 
 def variables(estate: Estate) -> dict[str, str]:
