@@ -6,6 +6,7 @@ The rules are the shipped ones; only how long they wait is shortened.
 from __future__ import annotations
 
 import re
+import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -141,6 +142,18 @@ def test_a_probe_that_blocks_the_loop_stalls_the_scheduler_and_is_told_by_the_se
     watched.fires("TocsinLoopLagging", severity="ticket")
     flag.unlink()
     watched.is_silent("TocsinStalled")
+
+
+def test_a_state_that_cannot_be_written_is_a_ticket(watched: Watched) -> None:
+    pid = watched.daemon.pid
+    limits = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    # As on a full disk: no file may grow any more. Python ignores the signal, so that a write is an error.
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (1024, limits[1]))
+    try:
+        watched.fires("TocsinStateStoreFailing", severity="ticket", system="tocsin")
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
+    watched.is_silent("TocsinStateStoreFailing")
 
 
 def test_a_daemon_that_is_gone_is_a_page_until_it_is_back(watched: Watched) -> None:
