@@ -45,8 +45,6 @@ def root(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
 ) -> None:
     """Options of every command."""
-    # Results go to standard output and must stay readable there; `tocsin run` sets up its own.
-    configure_logs("warning", "auto")
 
 
 app.command()(run)
@@ -65,6 +63,8 @@ app.add_typer(sandbox)
 
 def main() -> None:
     """The entry point. A configuration that cannot be used ends with exit code 2 and one line a problem."""
+    # Results go to standard output and must stay readable there; `tocsin run` sets up its own.
+    configure_logs("warning", "auto")
     try:
         app()
     except ConfigError as error:
