@@ -1,0 +1,182 @@
+"""Alexandria EE on real parts: API server, kubelet's logs, orchestrator socket, nginx, PostgreSQL. Its own HTTP API is the
+sandbox's simulator, which quotes what is published; it asks the real socket and verifies the real table.
+
+The ways to the API are those of a cluster: the pod's port, the service in front of it, the ingress in front of that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import threading
+import time
+from collections.abc import Coroutine, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import asyncpg
+
+from estate.servers.kubelet import Kubelet
+from estate.servers.kubernetes import Kubernetes
+from estate.servers.nginx import Nginx
+from estate.servers.orchestrator import Orchestrator
+from estate.servers.postgresql import PostgreSQL
+from tests.kubernetes_pods import create_alexandria, healthy, status
+from tocsin_sandbox.alexandria_api import AlexandriaApi
+from tocsin_sandbox.alexandria_audit import AuditLog
+from tocsin_sandbox.serving import Site, free_port
+
+T = TypeVar("T")
+
+POD = "alexandria-0"
+INDEX = '<!doctype html><html><head><title>Alexandria</title></head><body><div id="root"></div></body></html>'
+
+
+class RealDatabase:
+    """A PostgreSQL of the estate, as the sandbox's platform uses one."""
+
+    def __init__(self, server: PostgreSQL) -> None:
+        self.server = server
+
+    def dsn(self, user: str, password: str, database: str) -> str:
+        return self.server.dsn(database, user, password)
+
+    async def connect(self, database: str = "postgres") -> asyncpg.Connection[Any]:
+        return await asyncpg.connect(self.server.dsn(database), timeout=5)
+
+    async def execute(self, sql: str, *arguments: object, database: str = "postgres") -> None:
+        connection = await self.connect(database)
+        try:
+            await connection.execute(sql, *arguments)
+        finally:
+            await connection.close(timeout=2)
+
+    async def execute_each(self, statements: Sequence[str], database: str = "postgres") -> None:
+        for statement in statements:
+            await self.execute(statement, database=database)
+
+
+class Loop:
+    """A thread with an event loop, for the simulator."""
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="alexandria")
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+
+    def call(self, work: Coroutine[Any, Any, T], seconds: float = 20) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(seconds)
+
+
+class AlexandriaEstate:
+    """The platform's parts, well when the context is entered."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with self._stack as stack:
+            self.kubernetes = stack.enter_context(Kubernetes())
+            self.namespace = "alexandria"
+            self.kubernetes.create_namespace(self.namespace)
+            self.kubelet = stack.enter_context(Kubelet(self.kubernetes, "node-1"))
+            create_alexandria(self.kubernetes, self.namespace, POD, nodeName=self.kubelet.name)
+            self.secret("alexandria-ee", {"database-dsn": "postgresql://alex@db/alexandria"})
+            self.orchestrator = stack.enter_context(Orchestrator())
+            self.database = stack.enter_context(PostgreSQL())
+            self.loop = stack.enter_context(Loop())
+            self.audit_log = AuditLog(RealDatabase(self.database))  # type: ignore[arg-type]
+            self.loop.call(self.audit_log.furnish())
+            self.api = AlexandriaApi(self.orchestrator.socket, self.audit_log)
+            self.site = Site(free_port(), self.api.build)
+            self.start_api()
+            stack.callback(self.stop_api)
+            self.service = stack.enter_context(Nginx(self._proxied))
+            self.ingress = stack.enter_context(Nginx(self._served))
+            self.service.write("index.html", INDEX)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    @property
+    def _proxied(self) -> str:
+        return f"location / {{ proxy_pass {self.site.url}; }}"
+
+    @property
+    def _served(self) -> str:
+        return f"location / {{ proxy_pass {self.service.url}; }}"
+
+    # The API and the ways to it
+
+    def start_api(self) -> None:
+        self.loop.call(self.site.start())
+
+    def stop_api(self) -> None:
+        self.loop.call(self.site.stop())
+
+    def serve_dashboard(self) -> None:
+        """The service leads to the dashboard's nginx: it proxies the published prefixes, the rest is its start page."""
+        self.service.locations = (
+            f"location ~ ^/(v1|admin|auth)/ {{ proxy_pass {self.site.url}; }} "
+            "location / { try_files $uri /index.html; }"
+        )
+        self.service.reload()
+
+    def serve_api(self) -> None:
+        self.service.locations = self._proxied
+        self.service.reload()
+
+    def serve_page_at(self, path: str) -> None:
+        """The ingress answers one path by itself, with a page."""
+        self.ingress.locations = (
+            f"location = {path} {{ default_type text/html; return 200 '<!doctype html><title>Alexandria</title>'; }} "
+            + self._served
+        )
+        self.ingress.reload()
+
+    def serve_all(self) -> None:
+        self.ingress.locations = self._served
+        self.ingress.reload()
+
+    # The pod, its logs and Secrets
+
+    def pod(self, **containers: Any) -> None:
+        """Write the pod's status with these containers in another state than well."""
+        self.kubernetes.set_pod_status(self.namespace, POD, status(*healthy(**containers)))
+
+    def log(self, line: str, container: str = "api") -> None:
+        self.kubelet.write(self.namespace, POD, container, line, time.time())
+
+    def secret(self, name: str, values: dict[str, str]) -> None:
+        """Create or replace a Secret."""
+        self.drop_secret(name)
+        data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
+        body = {"metadata": {"name": name}, "data": data}
+        self.kubernetes.call("POST", f"/api/v1/namespaces/{self.namespace}/secrets", body).expect(201)
+
+    def drop_secret(self, name: str) -> None:
+        self.kubernetes.call("DELETE", f"/api/v1/namespaces/{self.namespace}/secrets/{name}")
+
+    # The audit log
+
+    def live(self, rows: int = 2) -> None:
+        """Some traffic is recorded."""
+        for _ in range(rows):
+            self.loop.call(self.audit_log.pulse())
+
+    def sql(self, statement: str) -> None:
+        self.database.execute(statement, database="alexandria")
