@@ -26,7 +26,8 @@ INTRODUCTION = """\
 
 A drill causes a fault on purpose and passes when exactly one notification comes to the right receiver, with the right
 alert, severity and runbook section, within its time, nothing else rings until the resolve and two group intervals
-after it, and it resolves after the repair.
+after it, and it resolves after the repair. (An update that only says, after the repair, that some of the alerts are
+gone already is not held against it.)
 
 ```
 tocsin drill                    # the whole catalogue on the practice estate

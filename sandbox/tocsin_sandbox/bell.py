@@ -21,8 +21,9 @@ from tocsin_sandbox.processes import Child
 from tocsin_sandbox.serving import Site, free_port
 
 START_SECONDS = 30.0
-GROUP_WAIT, GROUP_INTERVAL, KEEP_FIRING = 2, 5, 6
-"""Seconds that stand for the shipped 10 s, 1 m and 2 m, so that a drill takes half a minute."""
+GROUP_WAIT, GROUP_INTERVAL, KEEP_FIRING = 8, 5, 6
+"""Seconds that stand for the shipped 10 s, 1 m and 2 m, so that a drill takes less than a minute. The wait is longer
+than the sandbox's interval: probes that fail together are confirmed up to one interval apart, and are one page."""
 
 PROMETHEUS = ("prometheus",)
 ALERTMANAGER = ("prometheus-alertmanager", "alertmanager")

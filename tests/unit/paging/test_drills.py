@@ -57,6 +57,18 @@ RESOLVED = rang(160, firing=False)
         pytest.param(DRILL, [rang(110), rang(120), RESOLVED], [f"a second page came, at {SECTION}"], id="twice"),
         pytest.param(
             DRILL,
+            [rang(110, PAGE, replace(PAGE, section="wipe/storage-outage")), rang(155), RESOLVED],
+            ["not expected: TocsinWipeBucket wipe/storage-outage page"],
+            id="fewer-after-the-repair-is-no-second-page",
+        ),
+        pytest.param(
+            DRILL,
+            [rang(110), rang(155, replace(PAGE, alert="TocsinOther")), RESOLVED],
+            [f"a second page came, at {SECTION}"],
+            id="another-one-after-the-repair",
+        ),
+        pytest.param(
+            DRILL,
             [rang(110, replace(PAGE, section="wipe/storage-outage#s3_bucket.timeout")), RESOLVED],
             [
                 f"missing: TocsinWipeBucket {SECTION} page",

@@ -86,7 +86,11 @@ def _verdict(drill: Drill, rang: list[Notification], also: list[str], times: Tim
         problems += [f"a {item.receiver} came, at {', '.join(item.sections)}" for item in firing]
         return Verdict(drill, tuple(problems))
     problems += _differences(drill, first)
-    problems += [f"a second {item.receiver} came, at {', '.join(item.sections)}" for item in firing if item != first]
+    problems += [
+        f"a second {item.receiver} came, at {', '.join(item.sections)}"
+        for item in firing
+        if item != first and not _shrinks(first, item, undone)
+    ]
     took = first.at - caused
     if took > drill.within:
         problems.append(f"the {receiver} came after {took:.0f} s, not within {drill.within:g} s")
@@ -98,6 +102,12 @@ def _verdict(drill: Drill, rang: list[Notification], also: list[str], times: Tim
     if any(not item.firing and item.at < undone for item in rang):
         problems.append("it resolved before the repair")
     return Verdict(drill, tuple(problems), took, None if resolved is None else resolved.at - undone)
+
+
+def _shrinks(first: Notification, later: Notification, undone: float) -> bool:
+    """Whether it only says, after the repair, that some of the alerts are gone already."""
+    still = {alert.alert for alert in later.alerts if alert.firing}
+    return later.at >= undone and still <= {alert.alert for alert in first.alerts if alert.firing}
 
 
 def _differences(drill: Drill, first: Notification) -> list[str]:
