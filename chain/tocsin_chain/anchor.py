@@ -6,6 +6,7 @@ import json
 
 from tocsin.model import CommonReason
 from tocsin.sdk import ProbeContext, ProbeFault
+from tocsin.sdk.faults import explain
 from tocsin_chain.against import judge
 from tocsin_chain.breaks import Break
 from tocsin_chain.judging import sight_of
@@ -21,17 +22,20 @@ async def anchored(ctx: ProbeContext, settings: AnchorSettings) -> Point:
     """The anchored sequence and MAC. Raises `ProbeFault` when the provider does not give them."""
     call = {"to": settings.to, "data": settings.data}
     request = {"jsonrpc": "2.0", "id": 1, "method": "eth_call", "params": [call, "latest"]}
-    answer = await ctx.http.fetch(
-        "POST", settings.provider, headers={"Content-Type": "application/json"}, body=json.dumps(request)
-    )
-    body = answer.expect(200).json()
+    try:
+        answer = await ctx.http.fetch(
+            "POST", settings.provider, headers={"Content-Type": "application/json"}, body=json.dumps(request)
+        )
+        body = answer.expect(200).json()
+    except Exception as error:
+        raise ProbeFault(CommonReason.DEPENDENCY_UNKNOWN, explain(error).detail) from error
     result = body.get("result") if isinstance(body, dict) else None
     words = result[2:] if isinstance(result, str) and result.startswith("0x") else ""
     try:
         number = int(_word(words, settings.sequence_word), 16)
         mac = bytes.fromhex(_word(words, settings.mac_word))
     except ValueError:
-        raise ProbeFault(CommonReason.UNEXPECTED_BODY, "eth_call did not answer the words of an anchor") from None
+        raise ProbeFault(CommonReason.DEPENDENCY_UNKNOWN, "eth_call did not answer the words of an anchor") from None
     return Point((number,), mac)
 
 

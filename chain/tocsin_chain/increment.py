@@ -42,22 +42,38 @@ class Increment:
 
 
 async def increment(
-    source: Source, settings: HashChainSettings, marks: Marks, *, now: float, rolled: bool, seconds: float, turn: int
+    source: Source,
+    settings: HashChainSettings,
+    marks: Marks,
+    *,
+    now: float,
+    rolled: bool,
+    seconds: float,
+    turn: int,
+    held: dict[str, float],
 ) -> Increment:
     """One run. ``rolled``: the mark itself was found to be an older one. ``turn``: counts runs, so that marks and
-    open breaks take turns where there are too many for one. Raises `ProbeFault`."""
+    open breaks take turns where there are too many for one. ``held``: since when a chain's suspicious rows wait for a
+    transaction in flight; kept by the caller between runs. Raises `ProbeFault`."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
-    run = _Run(source, settings, Increment(marks), now, rolled, deadline)
-    async with source.snapshot():
-        run.done.identity = await identity_of(source.connection)
-    await run.new_rows()
-    await run.known_marks(turn)
+    run = _Run(source, settings, Increment(marks), now, rolled, deadline, held)
+    await run.new_rows(turn)
     await run.suspicious()
     await run.recheck(turn)
     await run.first_young(turn)
     run.finish()
     return run.done
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """Rows of one read, and between which transaction ids some may still be in flight. ``full``: there are more."""
+
+    rows: Sequence[Stored] = ()
+    low: int = 0
+    high: int = 0
+    full: bool = False
 
 
 class _Run:
@@ -69,7 +85,9 @@ class _Run:
         now: float,
         rolled: bool,
         deadline: float,
+        held: dict[str, float],
     ) -> None:
+        self.held = held
         self.source = source
         self.settings = settings
         self.done = done
@@ -85,39 +103,66 @@ class _Run:
     def _left(self) -> float:
         return self.deadline - asyncio.get_running_loop().time()
 
-    async def new_rows(self) -> None:
-        """Reads behind the cursors and moves them on where all is well."""
-        if self.source.layout.by_chain:
-            async with self.source.snapshot():
-                names = await self.source.chains()
-            for chain in names:
-                mark = self.chains.get(chain)
-                await self._pages(chain, mark.cursor.key if mark else None)
-            return
+    async def new_rows(self, turn: int) -> None:
+        """Reads behind the cursors and moves them on where all is well; looks at the rows that marks stand for.
+
+        The first look at everything is one snapshot: on a quiet table there is no other.
+        """
+        source = self.source
         start = self.scanned
-        if not self.source.layout.partition:
+        if not source.layout.partition:
             mark = self.chains.get("")
             start = mark.cursor.key if mark else None
-        await self._pages(None, start)
+        names = self._turn(sorted(self.done.marks.chains), MARKS_PER_RUN, turn)
+        before = self.done.marks.chains
+        keys = sorted({point.key for name in names for point in (before[name].first, before[name].head)})
+        chains: list[str] = []
+        page = _Page()
+        async with source.snapshot():
+            self.done.identity = await identity_of(source.connection)
+            if source.layout.by_chain:
+                chains = await source.chains()
+            else:
+                page = await self._page(None, start)
+            marked = await source.stored(keys=keys) if keys else []
+        if source.layout.by_chain:
+            for chain in chains:
+                mark = self.chains.get(chain)
+                await self._pages(chain, mark.cursor.key if mark else None)
+        else:
+            await self._pages(None, start, page)
+        self._known_marks(names, marked)
 
-    async def _pages(self, chain: str | None, above: Key | None) -> None:
+    async def _page(self, chain: str | None, above: Key | None) -> _Page:
+        """The next rows, not torn apart where several have the same key. Inside a snapshot."""
+        low, high = await self.source.horizon()
+        rows = await self.source.stored(chain=chain, above=above, limit=PAGE)
+        full = len(rows) == PAGE
+        if full:
+            rows = [row for row in rows if row.key != rows[-1].key] or rows
+        return _Page(rows, low, high, full)
+
+    async def _pages(self, chain: str | None, above: Key | None, page: _Page | None = None) -> None:
         while True:
-            async with self.source.snapshot():
-                low, high = await self.source.horizon()
-                rows = await self.source.stored(chain=chain, above=above, limit=PAGE)
-            if rows and len(rows) == PAGE:
-                # Rows with the same key must not be torn apart.
-                rows = [row for row in rows if row.key != rows[-1].key] or rows
-            await self._take(rows)
-            full = len(rows) >= PAGE - 1
-            if rows and chain is None:
-                self._scan_on(rows[-1].key, low, high)
-            if not full:
+            if page is None:
+                async with self.source.snapshot():
+                    page = await self._page(chain, above)
+            await self._take(page.rows)
+            if page.rows and chain is None:
+                self._scan_on(page.rows[-1].key, page.low, page.high)
+            if not page.full:
                 return
-            above = rows[-1].key
+            above = page.rows[-1].key
             if self._left() < 0:
                 self.done.behind = True
                 return
+            page = None
+
+    @staticmethod
+    def _turn(names: list[str], count: int, turn: int) -> list[str]:
+        """Some of the names, each time others."""
+        begin = (turn * count) % max(1, len(names))
+        return [*names[begin:], *names[:begin]][:count]
 
     def _scan_on(self, last: Key, low: int, high: int) -> None:
         """Moves the start of the next scan up to where no late commit of another chain can turn up any more."""
@@ -157,15 +202,9 @@ class _Run:
         else:
             self.chains[chain] = mark.advanced(point)
 
-    async def known_marks(self, turn: int) -> None:
-        """Looks at the rows that the marks stand for: are they still there, and the same?"""
-        names = sorted(self.done.marks.chains)
-        begin = (turn * MARKS_PER_RUN) % max(1, len(names))
-        names = [*names[begin:], *names[:begin]][:MARKS_PER_RUN]
+    def _known_marks(self, names: Sequence[str], stored: Sequence[Stored]) -> None:
+        """Are the rows that the marks stand for still there, and the same?"""
         before = self.done.marks.chains
-        keys = sorted({point.key for name in names for point in (before[name].first, before[name].head)})
-        async with self.source.snapshot():
-            stored = await self.source.stored(keys=keys) if keys else []
         there = {(row.chain, row.key): row for row in stored}
         for name in names:
             mark = before[name]
@@ -201,7 +240,7 @@ class _Run:
         low, high = await source.horizon()
         above = mark.cursor.key if mark else None
         stored = await source.stored(chain=only, above=above, limit=PAGE)
-        settled = _settled(stored, low, high)
+        settled = self._settled(chain, stored, low, high)
         summary = await asyncio.to_thread(_summary, source, settled)
         if stored:
             self.done.heads[chain] = stored[-1].key
@@ -232,7 +271,7 @@ class _Run:
             self.chains[chain] = mark
             self._close(chain, disputes=True)
             stored = await source.stored(chain=only, above=mark.head.key, limit=PAGE)
-            settled = _settled(stored, low, high)
+            settled = self._settled(chain, stored, low, high)
             summary = await asyncio.to_thread(_summary, source, settled)
         breaks = [] if found is None else [found]
         head_row = await source.stored(chain=only, keys=[mark.head.key])
@@ -243,6 +282,16 @@ class _Run:
             self._move(chain, mark, summary)
         for item in breaks:
             await self._open(chain, item)
+
+    def _settled(self, chain: str, rows: Sequence[Stored], low: int, high: int) -> Sequence[Stored]:
+        """The rows that no transaction in flight can explain any more; all of them when that was waited for long
+        enough, so that nobody can blind the walk by leaving a transaction open."""
+        settled = _settled(rows, low, high)
+        if len(settled) == len(rows):
+            self.held.pop(chain, None)
+            return rows
+        since = self.held.setdefault(chain, self.now)
+        return rows if self.now - since >= self.settings.in_flight else settled
 
     async def _new_chain(self, chain: str, summary: Summary, rows: Sequence[Stored]) -> None:
         """A chain that was never seen: it must begin at the genesis value."""
@@ -313,8 +362,7 @@ class _Run:
         if retention is None or not self.source.layout.time:
             return
         names = [name for name, mark in self.chains.items() if mark.resume is None]
-        begin = (turn * RECHECKED_PER_RUN) % max(1, len(names))
-        for name in [*names[begin:], *names[:begin]][:RECHECKED_PER_RUN]:
+        for name in self._turn(names, RECHECKED_PER_RUN, turn):
             only = name if self.source.layout.partition else None
             async with self.source.snapshot():
                 found = await self.source.stored(chain=only, since=self.now - retention.max_age, limit=1)

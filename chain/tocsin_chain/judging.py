@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from tocsin.sdk import ProbeFault
@@ -25,7 +26,7 @@ async def breaks_of(source: Source, chain: str, summary: Summary, *, trusted: Ke
     if trusted is not None:
         holder = next((one for one in summary.fragments if one.first <= trusted <= one.last), None)
         at = holder.start if holder is not None else None
-    return classify(summary, index, source.genesis, trusted=at, pruned=pruned)
+    return await asyncio.to_thread(classify, summary, index, source.genesis, trusted=at, pruned=pruned)
 
 
 async def breaks_since(source: Source, chain: str, mark: ChainMark, new: Summary) -> list[Break]:
@@ -38,7 +39,7 @@ async def breaks_since(source: Source, chain: str, mark: ChainMark, new: Summary
     if whole.intact:
         return []
     index = await _index(source, chain, whole, past)
-    return classify(whole, index, source.genesis, trusted=PAST - 1)
+    return await asyncio.to_thread(classify, whole, index, source.genesis, trusted=PAST - 1)
 
 
 async def _index(

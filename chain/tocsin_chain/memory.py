@@ -57,26 +57,32 @@ class Memory:
 
     async def recall(self, ctx: ProbeContext) -> Recalled:
         """What is remembered, and whether to trust it. A mark that lacks anything is never taken for a first run."""
-        try:
-            key = self.key()
-            mark = read_if_there(self.places.mark)
-        except (KeyMissing, OSError) as error:
-            return Recalled(None, Doubt.MISSING, f"tocsin's own key or mark cannot be read: {error}")
         held: bytes | WitnessUnreachable | None = None
         if self.witness is not None:
             try:
                 held = await self.witness.read(ctx)
             except WitnessUnreachable as error:
                 held = error
-        result = recall(key, self.probe, mark, held, has_witness=self.witness is not None, writer=self.writer())
+        return await asyncio.to_thread(self._recall, held)
+
+    def _recall(self, held: bytes | WitnessUnreachable | None) -> Recalled:
+        try:
+            key = self.key()
+            mark = read_if_there(self.places.mark)
+            writer = self.writer()
+        except (KeyMissing, OSError) as error:
+            return Recalled(None, Doubt.MISSING, f"tocsin's own key or mark cannot be read: {error}")
+        result = recall(key, self.probe, mark, held, has_witness=self.witness is not None, writer=writer)
         if result.marks is None or result.doubt is Doubt.MISSING:
             return result
         try:
             log = acceptlog.verify(self.places.accepted, key)
         except (acceptlog.LogBroken, OSError) as error:
             return Recalled(result.marks, Doubt.MISSING, f"the record of what was accepted is damaged: {error}")
-        cut = log.records < result.marks.accept_records
-        if cut or (log.records == result.marks.accept_records and log.records and log.head != result.marks.accept_head):
+        same_length = log.records == result.marks.accept_records
+        if log.records < result.marks.accept_records or (
+            same_length and log.records and log.head != result.marks.accept_head
+        ):
             return Recalled(result.marks, Doubt.MISSING, "the record of what was accepted was cut")
         return result
 

@@ -6,9 +6,12 @@ import asyncio
 import multiprocessing
 import os
 import signal
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.connection import wait
+from threading import Thread
+from time import monotonic
 
 import uvloop
 
@@ -23,6 +26,8 @@ from tocsin_chain.reading import Reading
 from tocsin_chain.source import PACK_ROWS, Source, open_source
 
 CONNECT_SECONDS = 5.0
+IDLE_SECONDS = 4.0
+"""A worker's session that is not used for so long ends, on the server's side, between the slices of a walk."""
 
 PAGE = 5000
 """Rows that are read at a time when they are looked at one by one."""
@@ -31,13 +36,14 @@ PAGE = 5000
 @dataclass(frozen=True, slots=True)
 class Segment:
     """Rows with ``above`` < key <= ``upto``; of one chain, or of all. ``span``: keys that a pack covers. ``last``:
-    nothing of it comes behind."""
+    nothing of it comes behind. ``sparse``: few keys have rows, so packs are not cut by keys."""
 
     chain: str | None
     above: Key | None
     upto: Key
     span: int = PACK_ROWS
     last: bool = False
+    sparse: bool = False
 
 
 async def verify_segment(source: Source, segment: Segment) -> dict[str, Summary]:
@@ -57,7 +63,8 @@ async def verify_segment(source: Source, segment: Segment) -> dict[str, Summary]
 
     try:
         async with source.snapshot():
-            await source.packs(segment.chain, segment.above, segment.upto, segment.span, take)
+            step = None if segment.sparse else segment.span
+            await source.packs(segment.chain, segment.above, segment.upto, step, take)
     except ProbeFault as fault:
         if fault.finding.reason != CommonReason.UNEXPECTED_BODY:
             raise
@@ -114,19 +121,22 @@ class Workers:
         self.count = count
 
     async def verify(self, segment: Segment) -> dict[str, Summary]:
-        """Raises `ProbeFault` as `verify_segment` does, and `OSError` when a worker ended."""
-        answer = await asyncio.get_running_loop().run_in_executor(self._pool, _verify, segment)
+        """Raises `ProbeFault` as `verify_segment` does, and when a worker ended; then the pool is of no more use."""
+        try:
+            answer = await asyncio.get_running_loop().run_in_executor(self._pool, _verify, segment)
+        except BrokenExecutor as error:
+            raise ProbeFault(CommonReason.PROBE_ERROR, "a process that verifies was ended from outside") from error
         if isinstance(answer, Finding):
             fault = ProbeFault(ReasonInfo(answer.reason, "", answer.severity, answer.status), answer.detail)
             raise fault
         return answer
 
     def close(self) -> None:
-        """Ends the processes without waiting for what they do."""
+        """Ends the processes without waiting for what they do; they hold nothing but a read-only session."""
         processes = list((self._pool._processes or {}).values())
-        self._pool.shutdown(wait=False, cancel_futures=True)
         for process in processes:
             process.kill()
+        self._pool.shutdown(wait=bool(processes), cancel_futures=True)
 
 
 @dataclass(slots=True)
@@ -135,6 +145,7 @@ class _Worker:
     reading: Reading
     layout: Layout
     source: Source | None = None
+    used_at: float = 0.0
 
 
 _workers: list[_Worker] = []
@@ -146,7 +157,16 @@ def _start(reading: Reading, layout: Layout, yielding: bool) -> None:
     if yielding:
         with suppress(OSError):
             os.nice(5)
+    Thread(target=_end_with_parent, daemon=True).start()
     _workers.append(_Worker(uvloop.new_event_loop(), reading, layout))
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed cannot tell its workers to end, and the pool's queue would keep them waiting."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(0)
 
 
 def _verify(segment: Segment) -> dict[str, Summary] | Finding:
@@ -159,10 +179,16 @@ def _verify(segment: Segment) -> dict[str, Summary] | Finding:
 
 
 async def _verify_with(worker: _Worker, segment: Segment) -> dict[str, Summary]:
+    if worker.source is not None and monotonic() - worker.used_at > IDLE_SECONDS / 2:
+        await worker.source.close()
+        worker.source = None
     if worker.source is None:
         worker.source = await open_source(worker.reading, timeout=CONNECT_SECONDS, layout=worker.layout)
+        await worker.source.end_when_idle(IDLE_SECONDS)
     try:
-        return await verify_segment(worker.source, segment)
+        found = await verify_segment(worker.source, segment)
     except BaseException:
         await worker.source.close()
         raise
+    worker.used_at = monotonic()
+    return found

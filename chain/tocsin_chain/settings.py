@@ -209,6 +209,8 @@ class HashChainSettings(ProbeSettings):
     full_walk: FullWalkSettings = FullWalkSettings()
     evidence: EvidenceSettings = EvidenceSettings()
     anchor: AnchorSettings | None = None
+    in_flight: Seconds = 300.0
+    """How long rows may wait for a transaction that is still open, before a break among them counts all the same."""
     settle: Seconds = 1.0
     """A break at the newest rows counts when it is still there after this time."""
     snapshot: Seconds = 5.0

@@ -67,6 +67,13 @@ class Source:
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
             self.connection.terminate()
 
+    async def end_when_idle(self, seconds: float) -> None:
+        """Lets the server end this session when it is not used for so long (PostgreSQL 14 and newer)."""
+        await self.connection.execute(
+            f"SELECT set_config('idle_session_timeout', '{round(1000 * seconds)}', false) "
+            "WHERE current_setting('server_version_num')::int >= 140000"
+        )
+
     @asynccontextmanager
     async def snapshot(self, seconds: float | None = None) -> AsyncIterator[Any]:
         """One transaction. Raises `ProbeFault` for what the server does wrong."""
@@ -137,11 +144,11 @@ class Source:
         return found
 
     async def packs(
-        self, chain: str | None, above: Key | None, upto: Key, step: int, take: Callable[[Pack], None]
+        self, chain: str | None, above: Key | None, upto: Key, step: int | None, take: Callable[[Pack], None]
     ) -> None:
         """Hands on the rows of a stretch as packs, chain by chain, as they arrive. Only for forms that are rendered
-        on the server."""
-        if self.layout.integer:
+        on the server. ``step``: integer keys that go into one pack; None for one pack of each chain."""
+        if self.layout.integer and step is not None:
             rows = CopyRows()
 
             async def sink(data: bytes) -> None:
@@ -196,16 +203,6 @@ class Source:
             f"SELECT {', '.join(self.layout.order)} FROM {self.layout.table} t"
             + (f" WHERE {' AND '.join(where)}" if where else "")
             + f" ORDER BY {order} LIMIT 1",
-            *arguments,
-        )
-        return None if record is None else _key(list(record.values()))
-
-    async def next_key(self, above: Key) -> Key | None:
-        """The first key behind ``above``, over all chains."""
-        where, arguments = self._where(None, above, None, False)
-        names = ", ".join(self.layout.order)
-        record = await self.connection.fetchrow(
-            f"SELECT {names} FROM {self.layout.table} t WHERE {' AND '.join(where)} ORDER BY {names} LIMIT 1",
             *arguments,
         )
         return None if record is None else _key(list(record.values()))

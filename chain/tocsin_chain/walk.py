@@ -14,7 +14,8 @@ from tocsin_chain.source import PACK_ROWS, Source, number
 
 Verify = Callable[[Segment], Awaitable[dict[str, Summary]]]
 
-_MAX_SPAN = 1 << 40
+MAX_SPARSENESS = 16
+"""Keys to a row up to which segments are cut by arithmetic; beyond it each boundary is looked up in the index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,7 @@ class _Planner:
         self.position = progress.position
         self.span = max(progress.span, chunk)
         self.ended = progress.done
+        self.sparse = False
         self.chain_bound: Key = progress.chain_bound or progress.bound or ()
 
     async def next(self) -> Segment | None:
@@ -107,7 +109,8 @@ class _Planner:
         if self.position is None:
             await self._enter(chain)
         above, bound = self.position, self.chain_bound
-        if self.source.layout.integer:
+        sparse = self.sparse or not self.source.layout.integer
+        if not sparse:
             assert above is not None
             upto: Key = (min(number(above) + self.span, number(bound)),)
         else:
@@ -120,7 +123,7 @@ class _Planner:
                 self.queue.pop(0)
             self.ended = not self.queue
             self.position = None
-        return Segment(chain, above, upto, max(1, self.span * PACK_ROWS // self.chunk), last)
+        return Segment(chain, above, upto, max(1, self.span * PACK_ROWS // self.chunk), last, sparse)
 
     async def _enter(self, chain: str | None) -> None:
         """Where a chain begins and ends; interleaved ones begin and end together."""
@@ -133,12 +136,18 @@ class _Planner:
             self.position = (number(first) - 1,) if first is not None else (number(self.chain_bound) - 1,)
 
     def learn(self, segment: Segment, rows: int) -> None:
-        """Sequences have holes: a segment that held few rows makes the next ones longer."""
-        if self.source.layout.integer:
-            if rows < self.chunk // 2:
-                self.span = min(self.span * (2 if rows else 16), _MAX_SPAN)
-            elif rows > 2 * self.chunk:
-                self.span = max(self.span // 2, 1)
+        """Sequences have holes: a segment that held few rows makes the next ones longer, up to where it is better to
+        ask for the boundary."""
+        if not self.source.layout.integer:
+            return
+        if segment.sparse and segment.above is not None:
+            width = number(segment.upto) - number(segment.above)
+            self.sparse = width > MAX_SPARSENESS * max(rows, 1)
+        elif rows < self.chunk // 2:
+            self.sparse = self.span >= MAX_SPARSENESS * self.chunk
+            self.span = min(2 * self.span, MAX_SPARSENESS * self.chunk)
+        elif rows > 2 * self.chunk:
+            self.span = max(self.span // 2, 1)
 
 
 def _joined(progress: Progress, segment: Segment, found: dict[str, Summary]) -> Progress:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from tocsin.sdk import CommonReason, Finding, Gauge, Outcome, Probe, ProbeContext, ProbeFault
 from tocsin.sdk.faults import explain
+from tocsin.sdk.postgres import targets_of
 from tocsin_chain.anchor import anchored_break
 from tocsin_chain.capture import CaptureFailed, capture
 from tocsin_chain.complete import complete
@@ -39,6 +40,9 @@ LEAST_PATIENCE = 3600.0
 """Seconds that a full walk may always take before it is called late."""
 
 CAPTURES_PER_RUN = 3
+SAVE_EVERY = 1.0
+"""Seconds of walking that may have to be done again after a crash."""
+
 _RESERVE = 0.15
 """Share of a run that is kept back for writing the mark."""
 
@@ -57,6 +61,7 @@ class HashChain(Probe):
         self._layout: Layout | None = None
         self._workers: Workers | None = None
         self._turn = 0
+        self._held: dict[str, float] = {}
 
     async def run(self, ctx: ProbeContext) -> Outcome:
         memory = Memory(self.settings, ctx.probe)
@@ -72,8 +77,12 @@ class HashChain(Probe):
             return await self._walk(ctx, memory, recalled, recalled.marks, source)
 
     async def close(self) -> None:
+        self._end_workers()
+
+    def _end_workers(self) -> None:
         if self._workers is not None:
             self._workers.close()
+            self._workers = None
 
     async def _open(self, ctx: ProbeContext) -> Source:
         try:
@@ -93,7 +102,14 @@ class HashChain(Probe):
         budget = ctx.remaining() * (1 - _RESERVE)
         try:
             done = await increment(
-                source, self.settings, before, now=ctx.now(), rolled=rolled, seconds=budget / 2, turn=self._turn
+                source,
+                self.settings,
+                before,
+                now=ctx.now(),
+                rolled=rolled,
+                seconds=budget / 2,
+                turn=self._turn,
+                held=self._held,
             )
         except ProbeFault:
             # The table may have another shape by now; the next run asks again.
@@ -105,7 +121,6 @@ class HashChain(Probe):
         findings.append(walk_finding)
         if walk is not None and walk.done:
             marks, found = await complete(source, self.settings, marks, walk, ctx.now())
-            memory.save_walk(None)
             fresh += found
         elif self._late(marks, ctx.now()):
             findings.append(Finding.of(ChainReason.WALK_LATE, "the full walk does not come to its end"))
@@ -116,6 +131,9 @@ class HashChain(Probe):
             findings.append(Finding.of(ChainReason.ROLLED_BACK, recalled.detail, "mark"))
         else:
             findings.append(await self._save(ctx, memory, recalled, before, marks))
+        if walk is not None and walk.done:
+            self._end_workers()
+            memory.save_walk(None)
         self._measure(ctx, marks, done.heads, walk)
         checked = f"{done.checked} new rows verified"
         return Outcome.of(filter(None, findings), f"{checked}, more to come" if done.behind else checked)
@@ -139,32 +157,42 @@ class HashChain(Probe):
                 reading = self.settings.reading(f"tocsin/{ctx.probe}/walk", replica=True)
                 self._workers = Workers(reading, source.layout, options.workers)
 
+            saved = loop.time()
+
             async def go_on(progress: Progress) -> bool:
-                memory.save_walk(progress)
+                nonlocal saved
+                if loop.time() >= saved + SAVE_EVERY:
+                    await asyncio.to_thread(memory.save_walk, progress)
+                    saved = loop.time()
                 due_at = started + (progress.rows - rows_before) / options.rows_per_second
                 await asyncio.sleep(max(0.0, min(due_at, until) - loop.time()))
                 async with source.snapshot():
                     busy = await source.active_sessions() > options.pause_active
                 return not busy and loop.time() < until
 
-            walk = await asyncio.wait_for(
-                advance(
-                    source,
-                    walk,
-                    self._workers.verify,
-                    chunk=options.chunk,
-                    parallel=self._workers.count,
-                    go_on=go_on,
-                ),
-                max(0.1, ctx.remaining() * 0.8),
-            )
+            async with contextlib.AsyncExitStack() as stack:
+                # Each worker has a session of its own, which counts against the cap on the database.
+                walked = targets_of(self.settings.replica_dsn or self.settings.dsn)
+                for target in walked * self._workers.count:
+                    await stack.enter_async_context(ctx.permits.request(target))
+                walk = await asyncio.wait_for(
+                    advance(
+                        source,
+                        walk,
+                        self._workers.verify,
+                        chunk=options.chunk,
+                        parallel=self._workers.count,
+                        go_on=go_on,
+                    ),
+                    max(0.1, ctx.remaining() * 0.8),
+                )
+                await asyncio.to_thread(memory.save_walk, walk)
         except TimeoutError:
             return memory.load_walk(), None
         except (ProbeFault, OSError) as error:
-            if self._workers is not None:
-                self._workers.close()
-                self._workers = None
-            return memory.load_walk(), explain(error)
+            self._end_workers()
+            finding = explain(error)
+            return memory.load_walk(), None if finding.reason == CommonReason.THROTTLED else finding
         return walk, None
 
     def _late(self, marks: Marks, now: float) -> bool:

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -138,6 +139,19 @@ if __name__ == "__main__":
 """
 
 
+def _session(leader: int) -> list[str]:
+    """The processes of a session, after they had a moment to see that its leader is gone."""
+    for _ in range(50):
+        listed = subprocess.run(
+            ["ps", "-o", "pid=,args=", "-s", str(leader)], capture_output=True, text=True, check=False
+        )
+        lines = [line for line in listed.stdout.splitlines() if line.strip()]
+        if not lines:
+            return []
+        time.sleep(0.1)
+    return lines
+
+
 async def _killed(platform: Platform, times: int, tmp_path: Path) -> None:
     """Kills the walking process at random moments: in a full walk, and while marks are written."""
     script = tmp_path / "walker.py"
@@ -165,7 +179,7 @@ async def _killed(platform: Platform, times: int, tmp_path: Path) -> None:
         await asyncio.to_thread(process.stdout.readline)
         await platform.write(rng.randrange(5), "t1", "t2")
         await asyncio.sleep(rng.random() * 1.2)
-        os.killpg(process.pid, signal.SIGKILL)
+        os.kill(process.pid, signal.SIGKILL)
         said = await asyncio.to_thread(process.stdout.read)
         process.wait()
         process.stdout.close()
@@ -175,6 +189,8 @@ async def _killed(platform: Platform, times: int, tmp_path: Path) -> None:
         walk = memory.load_walk()
         seen_walks += walk is not None and walk.rows > 0
         assert list(memory.places.mark.parent.glob("*.mark.walk")) == [] or walk is not None
+        left = [int(line.split()[0]) for line in await asyncio.to_thread(_session, process.pid)]
+        assert left == []
     assert seen_walks > times // 10
     platform.clock.offset += 100 * times
     assert (await platform.full_walk()).verdict == ("ok", None)
@@ -221,3 +237,19 @@ async def test_a_walk_that_was_stopped_goes_on_where_it_stood(platform: Platform
     assert progress.rows == 1200
     assert seen[len(seen) - 1] > seen[0]
     assert min(seen[seen.index(stopped_at) + 1 :]) > stopped_at
+
+
+async def test_a_transaction_left_open_blinds_the_walk_only_for_a_while(platform: Platform) -> None:
+    seqs = await platform.write(6, "a")
+    await platform.bootstrap()
+    open_ = await asyncpg.connect(platform.dsn)
+    transaction = open_.transaction()
+    await transaction.start()
+    await append(open_, "b", "intruder", "stays open")
+    await platform.write(6, "a")
+    platform.execute(f"DELETE FROM audit_logs WHERE seq = (SELECT min(seq) FROM audit_logs WHERE seq > {seqs[-1]} + 2)")
+    assert (await platform.run()).verdict == ("ok", None)
+    platform.clock.offset += 301
+    assert (await platform.run()).verdict == ("failed", "gap")
+    await transaction.rollback()
+    await open_.close()
