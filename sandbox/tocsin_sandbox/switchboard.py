@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
-from itertools import groupby
 from urllib.parse import urlsplit
 
 import jinja2
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from tocsin_sandbox.fault import Fault
 from tocsin_sandbox.switches import FlipError, Switches, UnknownFaultError
 
 _SECURITY = {
@@ -29,10 +29,9 @@ def build(switches: Switches, links: Mapping[str, str]) -> web.Application:
     )
 
     def page(status: int = 200, problem: str = "") -> web.Response:
-        groups = [
-            (system, incident, list(faults))
-            for (system, incident), faults in groupby(switches.faults.values(), lambda f: (f.system, f.incident))
-        ]
+        groups: dict[tuple[str, str], list[Fault]] = {}
+        for fault in switches.faults.values():
+            groups.setdefault((fault.system, fault.incident), []).append(fault)
         html = template.render(
             groups=groups, total=len(switches.faults), active=switches.active, links=links, problem=problem
         )
