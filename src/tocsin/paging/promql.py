@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from tocsin.sdk.quantities import parse_duration
 
@@ -83,6 +84,7 @@ class Expression:
         return not self.selectors
 
 
+@lru_cache(maxsize=4096)
 def parse(expression: str) -> Expression:
     """Reads the selectors and grouping labels. Never raises: what is not understood is passed over."""
     tokens = [

@@ -21,9 +21,10 @@ def every_probe_is_covered(subject: Subject) -> Iterator[Problem]:
 def no_probe_rings_twice(subject: Subject) -> Iterator[Problem]:
     firsts: dict[tuple[str, str], str] = {}
     for rule in subject.alerts:
-        for spec in subject.known.values():
+        selectors = subject.alerting(rule)
+        for spec in subject.known.values() if selectors else ():
             for severity in Severity:
-                if any(selector.accepts(labels(spec, severity)) for selector in subject.alerting(rule)):
+                if any(selector.accepts(labels(spec, severity)) for selector in selectors):
                     first = firsts.setdefault((spec.name, severity), rule.alert)
                     if first != rule.alert:
                         message = f"fires for `{spec.name}`, as {first} does"
