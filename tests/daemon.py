@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from estate import guard
 from estate.ports import reserve_port
 
 _POLL = 0.05
@@ -63,6 +64,7 @@ class Daemon:
                 stdout=log,
                 stderr=log,
             )
+        guard.watch(self.pid, self.state)
         if wait:
             self.until(lambda: self.get("/-/healthy")[0] == 200, "to be healthy", 20)
         return self
@@ -72,7 +74,7 @@ class Daemon:
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
         try:
-            return self._process.wait(10)
+            return self._wait()
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"the daemon did not end within 10 s\n{self.tail()}") from None
@@ -80,7 +82,13 @@ class Daemon:
     def kill(self) -> None:
         assert self._process is not None
         self._process.kill()
-        self._process.wait(10)
+        self._wait()
+
+    def _wait(self) -> int:
+        assert self._process is not None
+        code = self._process.wait(10)
+        guard.release(self._process.pid)
+        return code
 
     def hang_up(self) -> None:
         """SIGHUP: read the configuration again."""
@@ -95,7 +103,7 @@ class Daemon:
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
             try:
-                self._process.wait(10)
+                self._wait()
             except subprocess.TimeoutExpired:
                 self.kill()
 
