@@ -49,7 +49,7 @@ lint: setup ## ruff, mypy strict, import-linter
 	$(BIN)/lint-imports --no-cache
 
 test-fast: lint ## lint and unit tests, no servers, under a minute
-	$(BIN)/pytest tests/unit tests/contract -m "not long" -n 2
+	$(BIN)/pytest tests/unit tests/contract -m "not long and not estate" -n 2
 
 estate: setup ## install and cache the real servers that tests use
 	$(BIN)/python -m estate.install all

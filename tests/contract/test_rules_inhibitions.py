@@ -24,6 +24,7 @@ def pasted(profiles: list[str]) -> str:
     return reference[:place].rstrip() + "\n" + result.output.partition("inhibit_rules:\n")[2] + reference[place:]
 
 
+@pytest.mark.estate
 @pytest.mark.parametrize("profiles", [*([name] for name in PROFILES), PROFILES], ids="+".join)
 def test_the_reference_configuration_with_the_printed_rules_is_clean(tmp_path: Path, profiles: list[str]) -> None:
     config = tmp_path / "alertmanager.yml"

@@ -18,7 +18,7 @@ import yaml
 
 from tests.contract.rule_mutants import Mutant, Rule, mutants
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.estate, pytest.mark.timeout(1800)]
 
 ALERTS = Path(__file__).parents[2] / "alerts"
 FILES = sorted(path.name for path in ALERTS.glob("*.yaml"))

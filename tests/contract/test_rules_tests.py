@@ -20,10 +20,12 @@ def promtool(*arguments: object) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
 
 
+@pytest.mark.estate
 def test_promtool_accepts_every_rule_file() -> None:
     promtool("check", "rules", *RULES)
 
 
+@pytest.mark.estate
 def test_every_rule_test_passes() -> None:
     promtool("test", "rules", *sorted((ALERTS / "tests").glob("*.yaml")))
 
