@@ -23,7 +23,8 @@ KEEP_FIRING = "10s"
 class Bell:
     """The shipped rules and routing, with times shortened for tests: group times and ``keep_firing_for``."""
 
-    def __init__(self, folder: Path, target: str) -> None:
+    def __init__(self, folder: Path, target: str, *flags: str) -> None:
+        """``flags``: further ones of Prometheus."""
         self._stack = ExitStack()
         self.receiver = Receiver()
         rules = []
@@ -43,6 +44,7 @@ class Bell:
             jobs=[ScrapeJob("tocsin", (target,))],
             alertmanager_url=self.alertmanager.url,
             external_labels={"cluster": "test", "environment": "test"},
+            flags=flags,
         )
 
     def __enter__(self) -> Self:

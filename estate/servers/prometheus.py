@@ -54,6 +54,7 @@ class Prometheus(Server):
         scrape_interval: str = "1s",
         evaluation_interval: str = "1s",
         external_labels: Mapping[str, str] | None = None,
+        flags: Sequence[str] = (),
     ) -> None:
         self._binaries = ensure("prometheus")
         super().__init__()
@@ -65,6 +66,7 @@ class Prometheus(Server):
         self.scrape_interval = scrape_interval
         self.evaluation_interval = evaluation_interval
         self.external_labels = dict(external_labels or {})
+        self.flags = tuple(flags)
 
     def configuration(self) -> dict[str, Any]:
         """The configuration file's content, out of the attributes as they are now."""
@@ -97,6 +99,7 @@ class Prometheus(Server):
             f"--web.listen-address={LOOPBACK}:{self.port}",
             "--web.enable-lifecycle",
             "--web.enable-admin-api",
+            *self.flags,
         ]
 
     def ready(self) -> bool:

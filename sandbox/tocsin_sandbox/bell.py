@@ -25,6 +25,10 @@ GROUP_WAIT, GROUP_INTERVAL, KEEP_FIRING = 8, 5, 6
 """Seconds that stand for the shipped 10 s, 1 m and 2 m, so that a drill takes less than a minute. The wait is longer
 than the sandbox's interval: probes that fail together are confirmed up to one interval apart, and are one page."""
 
+RESEND = "20m"
+"""Longer than the 15 minutes for which Prometheus tells again what has resolved: Alertmanager would put the alert of the
+drill before into a notification of the one that runs, as resolved, and send that once more."""
+
 PROMETHEUS = ("prometheus",)
 ALERTMANAGER = ("prometheus-alertmanager", "alertmanager")
 """What the programs are called: as Debian packages them, as upstream does."""
@@ -106,6 +110,7 @@ class RealBell:
                 f"--config.file={configuration}",
                 f"--storage.tsdb.path={self._work / 'prometheus'}",
                 f"--web.listen-address={prometheus}",
+                f"--rules.alert.resend-delay={RESEND}",
             ],
             f"http://{prometheus}/-/ready",
         )

@@ -23,7 +23,7 @@ from tests.daemon import Daemon
 from tocsin.paging.drills.catalogue import Drill
 from tocsin.paging.drills.judging import Notification
 from tocsin.paging.drills.listening import what_is_bad
-from tocsin_sandbox.bell import notification
+from tocsin_sandbox.bell import RESEND, notification
 
 ROOT = Path(__file__).parents[2]
 EVERY = 3
@@ -131,7 +131,7 @@ def wipe_platform(folder: Path) -> Iterator[Platform]:
         config = folder / "tocsin.yaml"
         config.write_text(yaml.safe_dump(_configuration(env_file, exports_key)))
         daemon = Daemon(folder, ["--config", str(config)])
-        bell = Bell(folder / "rules", f"127.0.0.1:{daemon.port}")
+        bell = Bell(folder / "rules", f"127.0.0.1:{daemon.port}", f"--rules.alert.resend-delay={RESEND}")
         found = Platform(keycloak, keycloak_db, minio, database, daemon, bell, exports_key)
         found.give_exports(minio.session())
         stack.enter_context(daemon)
