@@ -34,6 +34,8 @@ from tocsin_probes.license_blob.signed import Armor, Encoding, Signed, opened, p
 
 MAX_BYTES = 64 << 10
 DAY = 86_400.0
+_SHARE = 0.8
+"""Of a run's time that asking for the running licence may take: its silence must not hide what is installed."""
 _EXPIRY = Gauge("tocsin_license_blob_expiry_timestamp_seconds", "When the licence that is installed ends.")
 
 
@@ -212,7 +214,8 @@ class LicenseBlob(KubernetesProbe):
     ) -> list[Finding]:
         headers = {name: value.reveal() for name, value in running.headers.items()}
         try:
-            answer = (await ctx.http.fetch("GET", running.url, headers=headers, tls=running.tls)).expect(200)
+            async with asyncio.timeout(ctx.remaining() * _SHARE):
+                answer = (await ctx.http.fetch("GET", running.url, headers=headers, tls=running.tls)).expect(200)
             runs = answer.json()
             differing = [*self._differing(running, document, runs)]
             runs_until = unix_time(find(running.expires_at, runs)) if running.expires_at else None

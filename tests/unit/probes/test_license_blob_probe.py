@@ -18,7 +18,7 @@ from joserfc.jwk import OKPKey
 from pydantic import ValidationError
 
 from tests.probing import Probed, RealClock, probe_once
-from tests.unit.probes.lying_servers import answering, serving
+from tests.unit.probes.lying_servers import answering, serving, silence
 from tocsin_probes.license_blob import LicenseBlob
 
 KEY, OTHER = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
@@ -159,6 +159,14 @@ async def test_the_installed_licence_is_compared_with_the_one_that_runs(tmp_path
     assert (await against(same, "503")).verdict == ("unknown", "dependency_unknown")
     probed = await judge(jwt(claims()), tmp_path, running={"url": "http://127.0.0.1:1/license"})
     assert probed.verdict == ("unknown", "dependency_unknown")
+    async with serving(silence) as port:
+        settings = {"encoding": "jwt", "trusted_keys": TRUSTED, "running": {"url": f"http://127.0.0.1:{port}/license"}}
+        (tmp_path / "licence").write_text(jwt(claims()))
+        probe = LicenseBlob(
+            LicenseBlob.Settings.model_validate({"source": {"file": str(tmp_path / "licence")}, **settings})
+        )
+        probed = await probe_once(probe, 0.5)
+    assert probed.verdict == ("unknown", "dependency_unknown"), "one that is silent does not hide that the rest is well"
 
 
 def test_keys_are_taken_as_pem_and_in_base64_and_as_a_list() -> None:
