@@ -40,15 +40,20 @@ class _Second(_First):
     pass
 
 
-@pytest.fixture
-def node(lent_servers: Lent) -> Anvil:
-    return _reset(lent_servers.get(_First))
+@pytest.fixture(scope="session")
+def nodes(lent_servers: Lent) -> tuple[Anvil, Anvil]:
+    return lent_servers.get(_First), lent_servers.get(_Second)
 
 
 @pytest.fixture
-def twin(lent_servers: Lent) -> Anvil:
+def node(nodes: tuple[Anvil, Anvil]) -> Anvil:
+    return _reset(nodes[0])
+
+
+@pytest.fixture
+def twin(nodes: tuple[Anvil, Anvil]) -> Anvil:
     """A node of the same chain, which the first does not know."""
-    return _reset(lent_servers.get(_Second))
+    return _reset(nodes[1])
 
 
 def _reset(node: Anvil) -> Anvil:
@@ -189,14 +194,14 @@ async def test_a_provider_that_hangs_does_not_hide_the_one_that_answers(node: An
     assert probed.outcome.severity == "ticket"
 
 
-async def test_a_wrong_chain_beside_a_right_one_stays_a_page(node: Anvil, signing_chain: Anvil) -> None:
-    probed = await ask(node, signing_chain)
+async def test_a_wrong_chain_beside_a_right_one_stays_a_page(node: Anvil, other_chain: Anvil) -> None:
+    probed = await ask(node, other_chain)
     assert probed.verdict == ("failed", "wrong_chain")
     assert probed.outcome.severity == "page"
 
 
-@pytest.fixture
-def signing_chain(lent_servers: Lent) -> Anvil:
+@pytest.fixture(scope="session")
+def other_chain(lent_servers: Lent) -> Anvil:
     return lent_servers.get(_Other)
 
 

@@ -354,7 +354,7 @@ operations:
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def signing_node(lent_servers: Lent) -> Anvil:
     return lent_servers.get(_SigningNode)
 
@@ -439,9 +439,14 @@ operations:
 """
 
 
+@pytest.fixture(scope="session")
+def pdf_signer(lent_servers: Lent, tsa: TimestampAuthority) -> PadesSigner:
+    return lent_servers.get(PadesSigner, lambda: PadesSigner(tsa.url))
+
+
 @pytest.fixture
-def pades(lent_servers: Lent, tsa: TimestampAuthority, tmp_path: Path) -> tuple[PadesSigner, dict[str, Any]]:
-    signer = lent_servers.get(PadesSigner, lambda: PadesSigner(tsa.url))
+def pades(pdf_signer: PadesSigner, tsa: TimestampAuthority, tmp_path: Path) -> tuple[PadesSigner, dict[str, Any]]:
+    signer = pdf_signer
     signer.set_fault("")
     stamps = tmp_path / "tsa.pem"
     stamps.write_bytes(tsa.certificate_chain())

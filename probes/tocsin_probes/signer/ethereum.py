@@ -16,6 +16,9 @@ MAX_CHAIN_ID: Final = 2**63 - 37
 MAX_NONCE: Final = 2**64 - 2
 """The largest nonce that EIP-2681 permits. No account reaches it."""
 
+MAX_DEPTH: Final = 32
+"""Transactions nest three deep."""
+
 Rlp = bytes | list["Rlp"]
 Point = tuple[int, int] | None
 
@@ -112,7 +115,7 @@ def parse_rlp(data: bytes) -> Rlp:
 
 
 def _item(data: bytes, at: int, depth: int) -> tuple[Rlp, int]:
-    if at >= len(data) or depth > 8:
+    if at >= len(data) or depth > MAX_DEPTH:
         raise ValueError("the RLP is cut off or nested too deeply")
     head = data[at]
     if head < 0x80:

@@ -156,7 +156,7 @@ class GrpcTransport:
             stream = stub.ServerReflectionInfo(
                 iter([asking.pop()]), metadata=self._metadata, timeout=self._ctx.remaining()
             )
-            async for answer in stream:
+            for answer in [answer async for answer in stream]:
                 if answer.HasField("error_response"):
                     raise ProbeFault(CommonReason.NOT_FOUND, f"{service}: {answer.error_response.error_message}")
                 for data in answer.file_descriptor_response.file_descriptor_proto:
