@@ -26,8 +26,8 @@ GROUP_WAIT, GROUP_INTERVAL, KEEP_FIRING = 8, 5, 6
 than the sandbox's interval: probes that fail together are confirmed up to one interval apart, and are one page."""
 
 RESEND = "20m"
-"""Longer than the 15 minutes for which Prometheus tells again what has resolved: Alertmanager would put the alert of the
-drill before into a notification of the one that runs, as resolved, and send that once more."""
+"""Longer than the 15 minutes for which Prometheus tells again what has resolved: Alertmanager would put the alert of
+the drill before into a notification of the one that runs, as resolved, and send that once more."""
 
 PROMETHEUS = ("prometheus",)
 ALERTMANAGER = ("prometheus-alertmanager", "alertmanager")
