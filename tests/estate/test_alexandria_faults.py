@@ -420,10 +420,10 @@ FAULTS: dict[str, Fault] = {
     ),
     # The audit chain
     "audit-row-edited": Fault(
-        keep_rows(EARLY, f"UPDATE {TABLE} SET principal = 'nobody' WHERE {KEPT}"), put_rows_back, CHAIN, "modified", VERIFY_TOO
+        keep_rows(EARLY, f"UPDATE {TABLE} SET principal = 'nobody' WHERE {KEPT}"), put_rows_back, CHAIN, "modified", effects=VERIFY_TOO
     ),
     "audit-rows-deleted": Fault(
-        keep_rows(EARLY, f"DELETE FROM {TABLE} WHERE {KEPT}"), put_rows_back, CHAIN, "gap", VERIFY_TOO
+        keep_rows(EARLY, f"DELETE FROM {TABLE} WHERE {KEPT}"), put_rows_back, CHAIN, "gap", effects=VERIFY_TOO
     ),
     "audit-log-cut": Fault(keep_rows(LAST, f"DELETE FROM {TABLE} WHERE {KEPT}"), put_rows_back, CHAIN, "tail_truncated"),
     "audit-writer-stopped": Fault(
