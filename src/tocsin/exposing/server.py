@@ -113,7 +113,7 @@ class WebServer:
                         continue
                     if (fresh := self._reread(desk)) is not None:
                         replaced, accepting = accepting, await _accepting(desk.connections, listening, fresh.context)
-                        replaced.close()
+                        await _retire(replaced)
                         current = fresh
             finally:
                 accepting.close()
@@ -169,6 +169,17 @@ async def _accepting(
         backlog=_BACKLOG,
         ssl_handshake_timeout=HANDSHAKE_SECONDS if context is not None else None,
     )
+
+
+async def _retire(server: asyncio.Server) -> None:
+    """Closes a server when what it has just accepted is taken up.
+
+    A connection whose server is closed in between is lost to asyncio, and stays open without an answer.
+    """
+    for listening in server.sockets:
+        asyncio.get_running_loop().remove_reader(listening)
+    await asyncio.sleep(0)
+    server.close()
 
 
 async def _within(event: asyncio.Event, seconds: float) -> bool:
