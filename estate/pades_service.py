@@ -27,7 +27,18 @@ from pyhanko.sign.timestamps.api import TimeStamper
 
 from estate.ports import LOOPBACK
 
-FAULTS = ("unsigned", "appended", "short_range", "altered", "untrusted", "expired", "no_timestamp", "replayed", "html")
+FAULTS = (
+    "unsigned",
+    "appended",
+    "short_range",
+    "altered",
+    "untrusted",
+    "expired",
+    "no_timestamp",
+    "bad_timestamp",
+    "replayed",
+    "html",
+)
 
 _AUTHORITIES = ("trusted", "other")
 
@@ -129,6 +140,8 @@ class Service:
             return _appended(signed)
         if self.fault == "short_range":
             return _short_range(signed, self._signer())
+        if self.fault == "bad_timestamp":
+            return _bad_timestamp(signed)
         if self.fault == "altered":
             return signed.replace(b"It certifies nothing", b"It certifies a thing", 1)
         return signed
@@ -174,6 +187,14 @@ def _short_range(signed: bytes, signer: signers.Signer) -> bytes:
     made = asyncio.run(signer.async_sign(digest, "sha256", use_pades=True)).dump().hex().encode()
     hole = second - size - 2
     return signed[: size + 1] + made.ljust(hole, b"0") + signed[second - 1 :]
+
+
+def _bad_timestamp(signed: bytes) -> bytes:
+    """With a changed bit at the end of the CMS structure: the timestamp's signature, which the other does not cover."""
+    start = signed.rindex(b"/Contents <") + len(b"/Contents <")
+    size = 4 + int(signed[start + 4 : start + 8], 16)  # 30 82 and two bytes of length. X.690 section 8.1.3
+    last = start + 2 * size - 1
+    return signed[:last] + b"%x" % (int(signed[last : last + 1], 16) ^ 1) + signed[last + 1 :]
 
 
 def main() -> None:

@@ -475,6 +475,7 @@ async def test_a_signed_pdf_is_whole_trusted_and_timestamped(pades: tuple[PadesS
         ("untrusted", {"certificate_not_trusted"}),
         ("expired", {"certificate_expired"}),
         ("no_timestamp", {"timestamp_missing"}),
+        ("bad_timestamp", {"timestamp_invalid"}),
         ("html", {"unexpected_body"}),
     ],
 )
