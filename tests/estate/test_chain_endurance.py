@@ -123,7 +123,10 @@ import asyncio, sys
 from tests.estate.chain_platform import NAME, Platform
 from tests.probing import RealClock, probe_once
 from tocsin_chain.settings import HashChainSettings
+from tocsin_probes import hash_chain
 from tocsin_probes.hash_chain import HashChain
+
+hash_chain.SAVE_EVERY = 0.0
 
 async def main():
     settings = HashChainSettings.model_validate_json(sys.argv[1])
@@ -178,7 +181,7 @@ async def _killed(platform: Platform, times: int, tmp_path: Path) -> None:
         assert process.stdout is not None
         await asyncio.to_thread(process.stdout.readline)
         await platform.write(rng.randrange(5), "t1", "t2")
-        await asyncio.sleep(rng.random() * 1.2)
+        await asyncio.sleep(0.5 + rng.random() * 2.5)
         os.kill(process.pid, signal.SIGKILL)
         said = await asyncio.to_thread(process.stdout.read)
         process.wait()
