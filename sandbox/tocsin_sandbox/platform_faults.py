@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import time
 
+from tocsin_sandbox.chain import CHAIN_ID
 from tocsin_sandbox.estate import Estate
 from tocsin_sandbox.fault import Act, Fault
+from tocsin_sandbox.identity import AUDIENCE, User
 from tocsin_sandbox.serving import Mood, Site
 from tocsin_sandbox.wipe import DATABASE, ORGANIZATION, TENANT
+from tocsin_sandbox.wipe_environment import REST_SECONDS
 
 _API = "api-outage"
 _ABUSE = "public-verification-abuse"
@@ -122,10 +125,45 @@ async def _keep_files(estate: Estate) -> None:
     )
 
 
+async def _forget_anchor(estate: Estate) -> None:
+    await estate.database.execute(
+        "UPDATE certificates SET anchor_chain_id = anchor_tx_hash, anchor_tx_hash = '' WHERE id = $1::text::uuid "
+        "AND anchor_tx_hash <> ''",
+        estate.life.certificate,
+        database=DATABASE,
+    )
+
+
+async def _recall_anchor(estate: Estate) -> None:
+    await estate.database.execute(
+        "UPDATE certificates SET anchor_tx_hash = anchor_chain_id, anchor_chain_id = $2 WHERE id = $1::text::uuid "
+        "AND anchor_tx_hash = ''",
+        estate.life.certificate,
+        str(CHAIN_ID),
+        database=DATABASE,
+    )
+
+
+def _realm(realm: str, name: str, value: object) -> Act:
+    async def act(estate: Estate) -> None:
+        setattr(estate.identity.realms[realm], name, value)
+
+    return act
+
+
 def _fault(
-    name: str, title: str, effect: str, incident: str, probe: str, reason: str, cause: Act, undo: Act, knob: str = ""
+    name: str,
+    title: str,
+    effect: str,
+    incident: str,
+    probe: str,
+    reason: str,
+    cause: Act,
+    undo: Act,
+    knob: str = "",
+    lingers: float = 0.0,
 ) -> Fault:
-    return Fault(name, title, effect, "wipe", incident, probe, reason, cause, undo, knob)
+    return Fault(name, title, effect, "wipe", incident, probe, reason, cause, undo, knob, lingers=lingers)
 
 
 def _proofs(status: str, age: str, count: int) -> Act:
@@ -159,6 +197,31 @@ FAULTS = (
         _set("wipe_api", "rejects_tokens", True), _set("wipe_api", "rejects_tokens", False),
     ),
     _fault(
+        "test-user-locked", "The probe's own test user is locked", "Keycloak refuses its password; others can log in.",
+        "keycloak-outage", "wipe-token-exawipe", "credentials_rejected",
+        _realm("exawipe", "user", User.LOCKED), _realm("exawipe", "user", User.ENABLED), lingers=REST_SECONDS + 1,
+    ),
+    _fault(
+        "token-forged", "Tokens are signed with a key that is not published", "A strange key signs by the known kid.",
+        "keycloak-outage", "wipe-token-exawipe", "signature_invalid",
+        _realm("exawipe", "foreign_key", True), _realm("exawipe", "foreign_key", False),
+    ),
+    _fault(
+        "keycloak-clock-ahead", "Keycloak's clock is ten minutes ahead", "Fresh tokens are valid only later.",
+        "keycloak-outage", "wipe-token-exawipe", "clock_skew",
+        _realm("exawipe", "clock", 600.0), _realm("exawipe", "clock", 0.0),
+    ),
+    _fault(
+        "token-audience-changed", "Tokens are no longer for the API", "Their aud names something else.",
+        "keycloak-outage", "wipe-token-exawipe", "aud_mismatch",
+        _realm("exawipe", "audience", "another-api"), _realm("exawipe", "audience", AUDIENCE),
+    ),
+    _fault(
+        "provisioning-refused", "The realm master grants nothing", "It is disabled: the service account is refused.",
+        "keycloak-outage", "wipe-provisioning", "grant_refused",
+        _realm("master", "enabled", False), _realm("master", "enabled", True),
+    ),
+    _fault(
         "api-token-errors", "The API's log is full of JWT errors", "50 lines about keys that are not in the JWKS.",
         "keycloak-outage", "wipe-api-token-errors", "threshold_exceeded",
         _lines("api", "level=error msg=\"jwt: key not found in jwks, token invalid\"", 50), _forget_lines,
@@ -189,7 +252,11 @@ FAULTS = (
     ),
     _fault(
         "certificate-files-lost", "Certificates are issued without their files", "Newest rows name missing objects.",
-        "storage-outage", "wipe-certificate-pdf", "object_missing", _lose_files, _keep_files,
+        "storage-outage", "wipe-certificate-pdf", "object_missing", _lose_files, _keep_files, "files",
+    ),
+    _fault(
+        "certificate-json-lost", "Certificates are issued without their files", "As above, seen by their JSON.",
+        "storage-outage", "wipe-certificate-json", "object_missing", _lose_files, _keep_files, "files",
     ),
     _fault(
         "storage-errors-logged", "Workers log storage errors", "20 lines of AccessDenied in the API's log.",
@@ -235,6 +302,10 @@ FAULTS = (
         "verification-leaks", "Public answers name tenants", "/verify tells tenant and organization.",
         _ABUSE, "wipe-verify-anchored", "leaks_internals",
         _set("wipe_api", "leaks", True), _set("wipe_api", "leaks", False),
+    ),
+    _fault(
+        "verification-wrong", "An anchored certificate is reported as not anchored", "Its transaction hash is gone.",
+        _ABUSE, "wipe-verify-anchored", "assertion_failed", _forget_anchor, _recall_anchor,
     ),
     _fault(
         "captcha-refused", "The captcha's operator does not know our secret", "siteverify says invalid-input-secret.",
