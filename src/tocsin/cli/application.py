@@ -10,6 +10,7 @@ import typer
 from tocsin import __version__
 from tocsin.cli.chain import chain
 from tocsin.cli.check import check
+from tocsin.cli.doctor import doctor
 from tocsin.cli.drill import drill
 from tocsin.cli.inhibitions import inhibitions
 from tocsin.cli.kinds import kinds
@@ -55,6 +56,7 @@ app.command()(kinds)
 app.command()(runbook)
 app.command()(rbac)
 app.command()(inhibitions)
+app.command()(doctor)
 app.command()(drill)
 app.add_typer(rules)
 app.add_typer(chain)
