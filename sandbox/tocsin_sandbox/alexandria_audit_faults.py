@@ -81,6 +81,7 @@ FAULTS = (
         "audit-rows-deleted", "Rows are missing in the audit log", "Three rows are deleted between others.",
         _AUDIT, "alexandria-audit-chain", "gap",
         _tamper(_EARLY, f"DELETE FROM {TABLE} WHERE {_THOSE}"), _put_back, _ROWS,
+        develops=2.0,
     ),
     _fault(
         "audit-log-cut", "The end of the audit log is gone", "The twelve newest rows are deleted; none is written.",

@@ -63,10 +63,10 @@ async def test_pods_that_run_are_well_and_measured(kubernetes: Kubernetes, names
     assert probed.measured("tocsin_workload_memory_limit_bytes", container="orchestrator") == 512 * 2**20
 
 
-FAULTS: dict[str, tuple[str, Any, str]] = {
+FAULTS: dict[str, tuple[str, Callable[[], Any], str]] = {
     "crash loop": (
         "crash_loop",
-        status(
+        lambda: status(
             *healthy(
                 orchestrator=waiting(
                     "orchestrator", "CrashLoopBackOff", restartCount=7, lastState=ended("Error", 101, 2000)
@@ -77,28 +77,36 @@ FAULTS: dict[str, tuple[str, Any, str]] = {
     ),
     "killed for memory and up again": (
         "oom_killed",
-        status(*healthy(orchestrator=running("orchestrator", restartCount=1, lastState=ended("OOMKilled", 137)))),
+        lambda: status(
+            *healthy(orchestrator=running("orchestrator", restartCount=1, lastState=ended("OOMKilled", 137)))
+        ),
         "its memory limit is 512Mi, 1 restarts in all",
     ),
     "killed for memory just now": (
         "oom_killed",
-        status(*healthy(api=running("api", ready=False) | {"state": ended("OOMKilled", 137)})),
+        lambda: status(*healthy(api=running("api", ready=False) | {"state": ended("OOMKilled", 137)})),
         "it has no limit",
     ),
     "no such image": (
         "image_pull",
-        status(*healthy(dashboard=waiting("dashboard", "ImagePullBackOff", "Back-off pulling image"))),
+        lambda: status(*healthy(dashboard=waiting("dashboard", "ImagePullBackOff", "Back-off pulling image"))),
         "dashboard of alexandria-0: ImagePullBackOff: Back-off pulling image",
     ),
     "secret of an environment variable is missing": (
         "cannot_start",
-        status(*healthy(api=waiting("api", "CreateContainerConfigError", 'secret "alexandria-ee-license" not found'))),
+        lambda: status(
+            *healthy(api=waiting("api", "CreateContainerConfigError", 'secret "alexandria-ee-license" not found'))
+        ),
         'CreateContainerConfigError: secret "alexandria-ee-license" not found',
     ),
-    "not ready": ("not_ready", status(*healthy(api=running("api", ready=False))), "api of alexandria-0: running"),
+    "not ready": (
+        "not_ready",
+        lambda: status(*healthy(api=running("api", ready=False))),
+        "api of alexandria-0: running",
+    ),
     "restarted": (
         "restarted",
-        status(*healthy(api=running("api", restartCount=1, lastState=ended("Error", 2)))),
+        lambda: status(*healthy(api=running("api", restartCount=1, lastState=ended("Error", 2)))),
         "api of alexandria-0: 1 in the window (Error, exit code 2)",
     ),
 }
@@ -110,7 +118,7 @@ async def test_each_fault_of_a_container_is_told_and_ends(kubernetes: Kubernetes
     create_alexandria(kubernetes, namespace)
     async with watching(kubernetes, namespace) as look:
         assert (await look()).verdict == ("ok", None)
-        kubernetes.set_pod_status(namespace, "alexandria-0", reported)
+        kubernetes.set_pod_status(namespace, "alexandria-0", reported())
         probed = await settled(look, reason)
         assert detail in probed.detail
         assert probed.outcome.findings[0].component in ("", "api", "orchestrator", "dashboard")
