@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 import pytest
 
 from tocsin.config.errors import ConfigError
-from tocsin.model import Severity
-from tocsin.paging.drills.catalogue import Drill, Expected, read_catalogue
+from tocsin.model import Severity, Status
+from tocsin.paging.drills.catalogue import Drill, Expected, Shown, read_catalogue
 from tocsin.paging.drills.grouping import batches
 from tocsin.paging.drills.judging import Notification, Ringing, Times, judge
 from tocsin.paging.drills.listening import MetricsBell, groups
@@ -155,6 +155,9 @@ drills:
     title: A disk is full
     incident: disk
     sandbox: disk-full
+    estate: fill-disk
+    shows: {probe: mine-disk, reason: full, also: {mine-writer: refused}}
+    long: true
     expect: [{alert: TocsinDisk, section: disk.full, severity: ticket}]
     within: 90s
     alone: true
@@ -162,7 +165,8 @@ drills:
 """
     drill = catalogue(tmp_path, text)["full"]
     assert drill.expected == (Expected("TocsinDisk", "mine/disk#disk.full", Severity.TICKET),)
-    assert (drill.within, drill.alone, drill.live is not None) == (90.0, True, True)
+    assert (drill.within, drill.alone, drill.long, drill.live is not None) == (90.0, True, True, True)
+    assert drill.shown == Shown("mine-disk", "full", Status.FAILED, {"mine-writer": "refused"})
     assert drill.place == ("drills/mine.yaml", 3)
 
 
@@ -171,6 +175,14 @@ drills:
     [
         ("    titel: x\n", "drills/mine.yaml:6: full.titel: there is no such key; did you mean `title`?"),
         ("    within: soon\n", "drills/mine.yaml:6: full.within: "),
+        (
+            "    shows: {probe: a}\n",
+            "drills/mine.yaml:6: full.shows: it has a probe, a reason, and perhaps a status and `also`",
+        ),
+        (
+            "    shows: {probe: a, reason: b, status: ok}\n",
+            "drills/mine.yaml:6: full.shows: there is no such status as `ok` here; use failed or unknown",
+        ),
         ("    live: {do: it}\n", "drills/mine.yaml:6: full.live: says what to `do` and how to `undo` it"),
         (
             "    expect: [{alert: A, section: b.c, severity: high}]\n",

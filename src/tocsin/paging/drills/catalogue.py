@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tocsin.config.document import Located, Origin, parse
 from tocsin.config.errors import ConfigError, Problem, nearest
-from tocsin.model import Severity
+from tocsin.model import Severity, Status
 from tocsin.sdk.quantities import parse_duration
 
 WITHIN = 60.0
@@ -33,12 +33,24 @@ class Live:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """What the board must say of the fault on real servers. ``also``: probes that see the same fault by themselves, and
+    for which reason; what fails because of ``probe`` says so in ``caused_by`` and is not listed."""
+
+    probe: str
+    reason: str
+    status: Status = Status.FAILED
+    also: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Drill:
     """One drill. ``expected`` is empty when the fault must not ring at all (tocsin's own credential, for example).
 
-    ``sandbox``: the sandbox's switch; ``estate``: the name of an action on real servers, known to the tests.
-    ``within``: seconds from the fault to the page. ``alone``: its effects reach other incidents, so that no other drill
-    may run beside it. ``place``: file and line.
+    ``sandbox``: the sandbox's switch; ``estate``: the name of an action on real servers, known to the tests, which then
+    judge what is ``shown``, and the page too: where ``long`` only in their long run. ``within``: seconds from the fault
+    to the page. ``alone``: its effects reach other incidents, so that no other drill may run beside it. ``place``: file
+    and line.
     """
 
     name: str
@@ -48,6 +60,8 @@ class Drill:
     expected: tuple[Expected, ...]
     sandbox: str = ""
     estate: str = ""
+    shown: Shown | None = None
+    long: bool = False
     live: Live | None = None
     within: float = WITHIN
     alone: bool = False
@@ -65,6 +79,8 @@ _KEYS = {
     "expect": "a list",
     "sandbox": "text",
     "estate": "text",
+    "shows": "a mapping",
+    "long": "true or false",
     "live": "a mapping",
     "within": "a duration",
     "alone": "true or false",
@@ -108,6 +124,7 @@ def _drill(name: str, entry: Located, system: str, problems: list[Problem]) -> D
     live = fields.get("live")
     if live is not None and {"do", "undo"} != live.mapping.keys():
         problems.append(_problem(live, f"{name}.live", "says what to `do` and how to `undo` it"))
+    shown = _shown(fields["shows"], f"{name}.shows", problems) if "shows" in fields else None
     within = WITHIN
     if "within" in fields:
         try:
@@ -124,6 +141,8 @@ def _drill(name: str, entry: Located, system: str, problems: list[Problem]) -> D
         expected=tuple(item for item in expected if item is not None),
         sandbox=_text(fields.get("sandbox")),
         estate=_text(fields.get("estate")),
+        shown=shown,
+        long="long" in fields and fields["long"].value is True,
         live=Live(_text(live.mapping["do"]), _text(live.mapping["undo"])) if live is not None else None,
         within=within,
         alone="alone" in fields and fields["alone"].value is True,
@@ -141,6 +160,19 @@ def _expected(item: Located, page: str, key: str, problems: list[Problem]) -> Ex
         problems.append(_problem(item, key, f"there is no severity `{severity}`", "use page or ticket"))
         return None
     return Expected(_text(fields["alert"]), f"{page}#{_text(fields['section'])}", Severity(severity))
+
+
+def _shown(item: Located, key: str, problems: list[Problem]) -> Shown | None:
+    fields = item.mapping
+    if not {"probe", "reason"} <= fields.keys() <= {"probe", "reason", "status", "also"}:
+        problems.append(_problem(item, key, "it has a probe, a reason, and perhaps a status and `also`"))
+        return None
+    status = _text(fields.get("status")) or Status.FAILED
+    if status not in (Status.FAILED, Status.UNKNOWN):
+        problems.append(_problem(item, key, f"there is no such status as `{status}` here", "use failed or unknown"))
+        return None
+    also = {probe: _text(reason) for probe, reason in fields["also"].mapping.items()} if "also" in fields else {}
+    return Shown(_text(fields["probe"]), _text(fields["reason"]), Status(status), also)
 
 
 def _text(located: Located | None) -> str:

@@ -1,0 +1,157 @@
+"""Faults of the catalogue, caused on real servers, as a daemon's board shows them.
+
+Each must turn its probe to the right status and reason within two of the probe's intervals; nothing else may fail that
+does not say because of which probe, and nothing may end as `probe_error`. With TOCSIN_RECORD=1 what was seen is written to
+docs/measured, from where docs/faults.md takes it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from tests.daemon import Daemon
+from tocsin.paging.drills.catalogue import Drill, Shown
+
+ROOT = Path(__file__).parents[1]
+INTERVALS = 2
+"""How many intervals of its probe a fault may take to be seen."""
+PATIENCE = 30.0
+"""Seconds to wait for what should have come, so that a late answer is told as late."""
+HEAL = 90.0
+ROUND = 1.0
+"""Seconds in which what else the same round found is confirmed."""
+_POLL = 0.1
+
+EstateT = TypeVar("EstateT")
+Act = Callable[[EstateT], object]
+
+
+@dataclass
+class Seen:
+    """What the board showed of one fault. ``seconds``: from its cause to the first run that told it; None: never."""
+
+    drill: Drill
+    shown: Shown
+    interval: float
+    seconds: float | None = None
+    confirmed: bool = False
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Faulting(Generic[EstateT]):
+    """Causes faults on an estate and reads the board of the daemon that watches it.
+
+    ``missing``: probes that cannot tell on this estate, because a contract is missing or what they look at cannot be had.
+    """
+
+    estate: EstateT
+    daemon: Daemon
+    actions: Mapping[str, tuple[Act[EstateT], Act[EstateT]]]
+    missing: frozenset[str] = frozenset()
+    seen: list[Seen] = field(default_factory=list)
+
+    def well(self, seconds: float = HEAL) -> None:
+        """Waits until every probe has run and is ok."""
+        try:
+            self.daemon.until(lambda: not self.bad(), "to find everything well", seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{json.dumps(self.bad(), indent=1)}\n{error}") from None
+
+    def bad(self) -> dict[str, str]:
+        """By probe, what keeps it from being ok: confirmed, or as its last run says."""
+        return {
+            name: f"{found['state']['status']}, {found['status']}/{found['reason']}: {found['detail']}"
+            for name, found in self.daemon.probes().items()
+            if name not in self.missing and (found["state"]["status"] != "ok" or found["status"] != "ok")
+        }
+
+    def cause(self, drills: Sequence[Drill]) -> list[Seen]:
+        """Faults that are independent, at once: caused, seen, judged, undone, and waited for until all is well again."""
+        self.well()
+        board = self.daemon.probes()
+        found = [Seen(drill, _shown(drill), board[_shown(drill).probe]["every_seconds"]) for drill in drills]
+        began: dict[str, float] = {}
+        try:
+            for drill in drills:
+                self.actions[drill.estate][0](self.estate)
+                began[drill.name] = time.time()
+            self._watch(found, began)
+            time.sleep(ROUND)
+            self._judge(found)
+        finally:
+            for name in reversed(began):
+                next(self.actions[drill.estate][1](self.estate) for drill in drills if drill.name == name)
+        self.well()
+        self.seen += found
+        return found
+
+    def _watch(self, found: Iterable[Seen], began: Mapping[str, float]) -> None:
+        waiting = list(found)
+        deadline = time.time() + PATIENCE
+        while waiting and time.time() < deadline:
+            board = self.daemon.probes()
+            for seen in waiting:
+                probe = board[seen.shown.probe]
+                told = (probe["status"], probe["reason"]) == (seen.shown.status, seen.shown.reason)
+                if told and seen.seconds is None:
+                    ended = probe["started_at"] + probe["duration_seconds"]
+                    seen.seconds = max(0.0, ended - began[seen.drill.name])
+                state = probe["state"]
+                seen.confirmed = (state["status"], state["reason"]) == (seen.shown.status, seen.shown.reason)
+            waiting = [seen for seen in waiting if not seen.confirmed]
+            time.sleep(_POLL)
+
+    def _judge(self, found: Sequence[Seen]) -> None:
+        board = self.daemon.probes()
+        declared = {probe: reason for seen in found for probe, reason in seen.shown.also.items()}
+        declared |= {seen.shown.probe: seen.shown.reason for seen in found}
+        strays = [
+            f"{name} is {probe['state']['status']} too: {probe['state']['reason']}: {probe['state']['detail']}"
+            for name, probe in board.items()
+            if name not in self.missing
+            and probe["state"]["status"] == "failed"
+            and not probe["state"]["caused_by"]
+            and declared.get(name) != probe["state"]["reason"]
+        ]
+        strays += [f"{name} is probe_error" for name, probe in board.items() if probe["reason"] == "probe_error"]
+        for seen in found:
+            probe = board[seen.shown.probe]
+            if not seen.confirmed:
+                seen.problems.append(
+                    f"{seen.shown.probe} never was {seen.shown.status}/{seen.shown.reason}; it is "
+                    f"{probe['state']['status']}/{probe['state']['reason']}, its last run {probe['status']}/"
+                    f"{probe['reason']}: {probe['detail']}"
+                )
+            elif seen.seconds is not None and seen.seconds > INTERVALS * seen.interval:
+                seen.problems.append(f"seen after {seen.seconds:.1f} s, with an interval of {seen.interval:g} s")
+            seen.problems += strays
+
+    def record(self, system: str, expected: Sequence[Drill]) -> None:
+        """Writes what was seen when it is asked for and everything was caused."""
+        if not os.environ.get("TOCSIN_RECORD") or {seen.drill.name for seen in self.seen} != {d.name for d in expected}:
+            return
+        rows: list[dict[str, Any]] = [
+            {
+                "fault": seen.drill.name,
+                "probe": seen.shown.probe,
+                "status": str(seen.shown.status),
+                "reason": seen.shown.reason,
+                "intervals": None if seen.seconds is None else round(seen.seconds / seen.interval, 1),
+                "problems": seen.problems,
+            }
+            for seen in self.seen
+        ]
+        target = ROOT / "docs" / "measured" / f"faults-{system}.json"
+        target.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def _shown(drill: Drill) -> Shown:
+    assert drill.shown is not None, f"{drill.name} does not say what the board shows"
+    return drill.shown
