@@ -7,6 +7,7 @@ import time
 from tocsin_sandbox.chain import CHAIN_ID, Chain
 from tocsin_sandbox.estate import Estate
 from tocsin_sandbox.fault import Act, Fault
+from tocsin_sandbox.wipe_environment import STALLED_SECONDS
 
 _FUNDED = Chain.__dataclass_fields__["balance"].default
 _STALE_SECONDS = 600.0
@@ -31,12 +32,16 @@ def _set(name: str, value: object) -> Act:
     return act
 
 
-def _fault(name: str, title: str, effect: str, reason: str, cause: Act, undo: Act) -> Fault:
-    return Fault(name, title, effect, "wipe", "chain-or-anchor-outage", "", reason, cause, undo)
+def _fault(name: str, title: str, effect: str, reason: str, cause: Act, undo: Act, develops: float = 0.0) -> Fault:
+    return Fault(
+        name, title, effect, "wipe", "chain-or-anchor-outage", "wipe-chain", reason, cause, undo, develops=develops
+    )
 
 
-def _field(name: str, title: str, effect: str, reason: str, field: str, bad: object, good: object) -> Fault:
-    return _fault(name, title, effect, reason, _set(field, bad), _set(field, good))
+def _field(
+    name: str, title: str, effect: str, reason: str, field: str, bad: object, good: object, develops: float = 0.0
+) -> Fault:
+    return _fault(name, title, effect, reason, _set(field, bad), _set(field, good), develops)
 
 
 FAULTS = (
@@ -65,7 +70,7 @@ FAULTS = (
     ),
     _field(
         "chain-nonce-stuck", "Transactions are stuck", "Three transactions are pending and never mined.",
-        "nonce_stuck", "stuck", 3, 0,
+        "nonce_stuck", "stuck", 3, 0, STALLED_SECONDS + 1,
     ),
     _field(
         "chain-anchors-lost", "The provider does not know our anchors", "Lookups of transactions answer null.",

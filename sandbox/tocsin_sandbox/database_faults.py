@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tocsin_sandbox.environment import STALLED_SECONDS
 from tocsin_sandbox.estate import Estate
 from tocsin_sandbox.fault import Act, Fault
 from tocsin_sandbox.postgresql import CONNECTIONS
 from tocsin_sandbox.wipe import DATABASE, ORGANIZATION, TENANT
+from tocsin_sandbox.wipe_environment import STALLED_SECONDS
 
 _HELD_SHARE = 0.9
 _WORKED = "proofs.validated"

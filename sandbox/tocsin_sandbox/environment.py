@@ -9,19 +9,15 @@ from typing import Any
 import yaml
 
 from tocsin.data import data
-from tocsin_sandbox import alexandria_environment
-from tocsin_sandbox.chain import CHAIN_ID, REGISTRY, SENDER
+from tocsin_sandbox import alexandria_environment, wipe_environment
 from tocsin_sandbox.estate import KEYCLOAK_DATABASE, Estate
 from tocsin_sandbox.identity import AUDIENCE, CLIENT_ID, USERNAME, Realm
-from tocsin_sandbox.signing import KEY_ID, PLAINTEXT
 from tocsin_sandbox.storage import REGION
 from tocsin_sandbox.wipe import BUCKETS, DATABASE
 from tocsin_sandbox.wipe_api import JWKS_CACHE_SECONDS
 
 PROFILES = ("wipe", *alexandria_environment.PROFILES)
 """The bundled profiles whose platforms the estate simulates."""
-
-STALLED_SECONDS = 10.0
 
 PACE: Mapping[str, Any] = {
     "every": "5s",
@@ -32,11 +28,14 @@ PACE: Mapping[str, Any] = {
 }
 """How often the sandbox is probed: a flipped switch shows within a few seconds."""
 
+CAPS: Mapping[str, Any] = {"default": {"concurrency": 12, "requests_per_minute": 6000}}
+"""Everything is asked six times as often as on a real platform, and harms nobody here."""
+
 OVERRIDES: Mapping[str, Mapping[str, Any]] = {
-    "wipe-queues": {"limits": {"stalled": f"{STALLED_SECONDS:g}s"}},
+    **wipe_environment.OVERRIDES,
     **alexandria_environment.OVERRIDES,
 }
-"""What the sandbox sets beyond the pace: its workers take a job within a second."""
+"""What the sandbox sets beyond the pace."""
 
 
 def variables(estate: Estate) -> dict[str, str]:
@@ -70,26 +69,13 @@ def variables(estate: Estate) -> dict[str, str]:
         "TOCSIN_WIPE_S3_REGION": REGION,
         "TOCSIN_WIPE_S3_ACCESS_KEY_ID": storage.access_key_id,
         "TOCSIN_WIPE_S3_SECRET_ACCESS_KEY": storage.secret_access_key,
-        "TOCSIN_WIPE_API_URL": estate.wipe.url,
-        "SIGNER_MODE": estate.signer.mode,
-        "TOCSIN_WIPE_SIGNER_URL": estate.signing.url,
-        "TOCSIN_WIPE_SIGNER_TOKEN": estate.signer.token,
-        "TOCSIN_WIPE_SIGNER_KEY_ID": KEY_ID,
-        "TOCSIN_WIPE_SIGNER_CIPHERTEXT": estate.signer.ciphertext(),
-        "TOCSIN_WIPE_SIGNER_PLAINTEXT": PLAINTEXT.decode(),
-        "TOCSIN_WIPE_SIGNER_RECEIPT_KEY": estate.signer.receipt_public_key(),
-        "TOCSIN_WIPE_SIGNER_ROOT": estate.signer.root_certificate(),
-        "BLOCKCHAIN_ENABLED": "true",
-        "TOCSIN_WIPE_CHAIN_RPC_URL": estate.provider.url,
-        "TOCSIN_WIPE_CHAIN_ID": str(CHAIN_ID),
-        "TOCSIN_WIPE_CHAIN_SENDER": SENDER,
-        "TOCSIN_WIPE_CHAIN_REGISTRY": REGISTRY,
         "TOCSIN_WIPE_JOBS_TABLE": "jobs",
         "TOCSIN_WIPE_JOBS_TIME_COLUMN": "created_at",
         "TOCSIN_WIPE_JOBS_WAITING_STATUSES": "queued",
         "TOCSIN_WIPE_DLQ_TABLE": "dead_letter_jobs",
         "TOCSIN_WIPE_DLQ_QUEUE_COLUMN": "queue",
         "TOCSIN_WIPE_DLQ_TIME_COLUMN": "created_at",
+        **wipe_environment.variables(estate),
         **alexandria_environment.variables(estate),
     }
 
@@ -130,6 +116,7 @@ def configuration(profiles: Mapping[str, Mapping[str, str]], env_file: Path) -> 
         "profiles": list(profiles),
         "env_file": str(env_file),
         "defaults": dict(PACE),
+        "caps": dict(CAPS),
         "probes": {name: _probe(name, kind) for probes in profiles.values() for name, kind in probes.items()},
     }
 

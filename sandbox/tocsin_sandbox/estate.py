@@ -16,12 +16,16 @@ from tocsin_sandbox.alexandria_audit import AuditLog
 from tocsin_sandbox.alexandria_license import LicenseFile
 from tocsin_sandbox.alexandria_service import Service
 from tocsin_sandbox.chain import Chain
+from tocsin_sandbox.elsewhere import Elsewhere
 from tocsin_sandbox.identity import IdentityProvider
+from tocsin_sandbox.mail import MailServer
+from tocsin_sandbox.observability import Observability
 from tocsin_sandbox.orchestrator import Orchestrator
 from tocsin_sandbox.postgresql import Cluster, Installation
 from tocsin_sandbox.serving import Site, free_port
 from tocsin_sandbox.signing import Signer
 from tocsin_sandbox.storage import Storage
+from tocsin_sandbox.timestamping import TimestampAuthority
 from tocsin_sandbox.wipe import BUCKETS, Life, ReadOnlyRole, furnish
 from tocsin_sandbox.wipe_api import WipeApi
 
@@ -53,6 +57,16 @@ class Estate:
     alexandria: Site
     alexandria_service: Site
     backup: Path
+    observability: Observability
+    telemetry: Site
+    timestamps: TimestampAuthority
+    stamping: Site
+    elsewhere: Elsewhere
+    others: Site
+    mail: MailServer
+    wipe_backup: Path
+    trust_file: Path
+    stamp_trust_file: Path
     life: Life
     role: ReadOnlyRole = field(default_factory=ReadOnlyRole)
     keycloak_role: ReadOnlyRole = field(default_factory=ReadOnlyRole)
@@ -72,8 +86,15 @@ class Estate:
             IdentityProvider.create, f"http://127.0.0.1:{keycloak_port}", lambda: _answers(keycloak_database)
         )
         jwks = {realm.issuer: f"{realm.issuer}/protocol/openid-connect/certs" for realm in identity.realms.values()}
-        wipe_api = WipeApi(database, storage, jwks)
+        observability = Observability()
+        wipe_api = WipeApi(database, storage, jwks, observability)
         signer = await asyncio.to_thread(Signer)
+        timestamps = await asyncio.to_thread(TimestampAuthority.create)
+        elsewhere = Elsewhere()
+        wipe_backup, trust_file, stamp_trust_file = (folder / name for name in ("backup", "signer.pem", "tsa.pem"))
+        wipe_backup.touch()
+        trust_file.write_text(signer.root_certificate())
+        stamp_trust_file.write_text(timestamps.root_certificate())
         chain = Chain()
         provider = Site(free_port(), chain.build)
         orchestrator = Orchestrator(folder / "orchestrator.sock")
@@ -112,7 +133,17 @@ class Estate:
             alexandria=alexandria,
             alexandria_service=Site(free_port(), Service(alexandria.url).build),
             backup=backup,
-            life=Life(database, storage, anchor),
+            observability=observability,
+            telemetry=Site(free_port(), observability.build),
+            timestamps=timestamps,
+            stamping=Site(free_port(), timestamps.build),
+            elsewhere=elsewhere,
+            others=Site(free_port(), elsewhere.build),
+            mail=MailServer(free_port()),
+            wipe_backup=wipe_backup,
+            trust_file=trust_file,
+            stamp_trust_file=stamp_trust_file,
+            life=Life(database, storage, anchor, observability),
         )
 
     async def start(self, progress: Progress = lambda line: None) -> None:
@@ -130,8 +161,12 @@ class Estate:
             raise failures.exceptions[0] from None
         await self.signing.start()
         progress("signer")
+        await self.stamping.start()
         await self.provider.start()
         progress("blockchain")
+        await self.telemetry.start()
+        await self.others.start()
+        await self.mail.start()
         await self.orchestrator.start()
         await self.alexandria.start()
         await self.alexandria_service.start()
@@ -158,6 +193,10 @@ class Estate:
             self.orchestrator.stop(),
             self.provider.stop(),
             self.signing.stop(),
+            self.stamping.stop(),
+            self.telemetry.stop(),
+            self.others.stop(),
+            self.mail.stop(),
             self.keycloak.stop(),
             self.keycloak_management.stop(),
             self.storage.stop(),

@@ -8,6 +8,7 @@ from tocsin_sandbox import (
     chain_faults,
     database_faults,
     identity_faults,
+    platform_faults,
     signer_faults,
     storage_faults,
 )
@@ -19,6 +20,7 @@ FAULTS: tuple[Fault, ...] = (
     *storage_faults.FAULTS,
     *database_faults.FAULTS,
     *chain_faults.FAULTS,
+    *platform_faults.FAULTS,
     *alexandria_faults.FAULTS,
     *alexandria_audit_faults.FAULTS,
 )

@@ -34,57 +34,57 @@ async def _accept_token(estate: Estate) -> None:
     estate.signer.accepted_token = estate.signer.token
 
 
-def _fault(name: str, title: str, effect: str, reason: str, cause: Act, undo: Act) -> Fault:
-    return Fault(name, title, effect, "wipe", "signer-outage", "", reason, cause, undo)
+def _fault(name: str, title: str, effect: str, probe: str, reason: str, cause: Act, undo: Act) -> Fault:
+    return Fault(name, title, effect, "wipe", "signer-outage", f"wipe-signer{probe}", reason, cause, undo)
 
 
-def _flag(name: str, title: str, effect: str, reason: str, flag: str) -> Fault:
-    return _fault(name, title, effect, reason, _set(flag, True), _set(flag, False))
+def _flag(name: str, title: str, effect: str, probe: str, reason: str, flag: str) -> Fault:
+    return _fault(name, title, effect, probe, reason, _set(flag, True), _set(flag, False))
 
 
 FAULTS = (
     _fault(
         "signer-stopped", "The signer is down", "Its server is stopped: connections are refused.",
-        "connection_refused", _stop, _start,
+        "", "connection_refused", _stop, _start,
     ),
     _fault(
         "signer-silent", "The signer accepts and never answers", "Requests are taken and left unanswered.",
-        "timeout", _mood(Mood.SILENT), _mood(Mood.NORMAL),
+        "", "timeout", _mood(Mood.SILENT), _mood(Mood.NORMAL),
     ),
     _fault(
         "signer-token-expired", "The signer's bearer token is no longer valid", "The configured token gets 401.",
-        "credentials_rejected", _set("accepted_token", "another token"), _accept_token,
+        "-decrypt", "credentials_rejected", _set("accepted_token", "another token"), _accept_token,
     ),
     _fault(
         "signer-key-unknown", "The signer lost the key", "The configured key id is unknown: 404 key_unknown.",
-        "key_unknown", _set("key_ids", frozenset()), _set("key_ids", frozenset({KEY_ID})),
+        "-decrypt", "key_unknown", _set("key_ids", frozenset()), _set("key_ids", frozenset({KEY_ID})),
     ),
     _fault(
         "signer-mode-changed", "The signer runs in another mode", "Its status says development.",
-        "mode_mismatch", _set("mode", "development"), _set("mode", MODE),
+        "-decrypt", "mode_mismatch", _set("mode", "development"), _set("mode", MODE),
     ),
     _flag(
         "signer-wrong-plaintext", "The signer decrypts to something else", "Plaintexts come back reversed.",
-        "wrong_plaintext", "wrong_plaintext",
+        "-decrypt", "wrong_plaintext", "wrong_plaintext",
     ),
     _flag(
         "signer-hmac-key-changed", "The signer's HMAC key was replaced", "MACs are made with another key.",
-        "hmac_mismatch", "strange_hmac_key",
+        "-hmac", "hmac_mismatch", "strange_hmac_key",
     ),
     _flag(
         "signer-accepts-tampered", "The signer accepts tampered messages", "hmac_verify says valid to everything.",
-        "tampered_accepted", "accepts_tampered",
+        "-hmac", "tampered_accepted", "accepts_tampered",
     ),
     _flag(
         "signer-receipt-key-changed", "Receipts are signed with another key", "A new key signs each receipt.",
-        "signature_invalid", "strange_receipt_key",
+        "-receipts", "signature_invalid", "strange_receipt_key",
     ),
     _flag(
         "signer-untrusted", "Certificates are signed by a stranger", "PDFs are signed under another root.",
-        "certificate_not_trusted", "strange_authority",
+        "-pades", "certificate_not_trusted", "strange_authority",
     ),
     _flag(
         "signer-unsigned", "Certificates come back unsigned", "PDFs come back as they went.",
-        "signature_missing", "unsigned_documents",
+        "-pades", "signature_missing", "unsigned_documents",
     ),
 )  # fmt: skip

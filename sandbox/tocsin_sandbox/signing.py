@@ -78,6 +78,10 @@ class Signer:
         nonce = secrets.token_bytes(12)
         return _text(nonce + AESGCM(self.cipher_key).encrypt(nonce, PLAINTEXT, None))
 
+    def hmac_key_text(self) -> str:
+        """Base64."""
+        return _text(self.hmac_key)
+
     def receipt_public_key(self) -> str:
         """PEM."""
         return _pem(self.receipt_key.public_key())

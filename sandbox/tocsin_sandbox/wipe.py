@@ -16,6 +16,7 @@ import asyncpg
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tocsin_sandbox.chain import CHAIN_ID
+from tocsin_sandbox.observability import Observability
 from tocsin_sandbox.postgresql import Cluster
 from tocsin_sandbox.storage import Storage
 
@@ -40,6 +41,9 @@ BUCKETS = {
     "S3_BUCKET_BILLING_DROP": "wipe-billing-drop",
 }
 """Published variables; the names are the sandbox's own, since no default is published."""
+
+SERVICES = ("api", "proof-worker", "anchor-worker", "report-worker", "maintenance-worker", "proxy")
+"""Whose logs Loki has."""
 
 _PULSE_SECONDS = 1.0
 _KEPT = 500
@@ -87,7 +91,13 @@ class Life:
     cluster: Cluster
     storage: Storage
     anchor: Callable[[bytes], Awaitable[str | None]]
+    logs: Observability
+    loses_files: bool = False
+    """Whether certificates get their rows and not their files."""
+    maintained: bool = True
     idle_queues: set[str] = field(default_factory=set)
+    certificate: str = ""
+    """The id of the first certificate."""
     _beats: int = 0
 
     async def run(self) -> None:
@@ -104,6 +114,8 @@ class Life:
     async def pulse(self) -> None:
         """One second of the platform's life: one proof in, what is queued done, old rows gone."""
         self._beats += 1
+        for service in SERVICES:
+            self.logs.log(service, "level=info msg=alive", source=f"192.0.2.{self._beats % 250}")
         connection = await self.cluster.connect(DATABASE)
         try:
             async with connection.transaction():
@@ -113,6 +125,7 @@ class Life:
             if self._beats % 5 == 1:
                 await self._certify(connection)
                 await self._anchor_late(connection)
+                await self._maintain(connection)
         finally:
             await connection.close(timeout=2)
 
@@ -141,18 +154,20 @@ class Life:
         document = json.dumps({"proof_id": str(proof), "tenant_id": TENANT}, sort_keys=True).encode()
         pdf_key, json_key = f"{TENANT}/{proof}.pdf", f"{TENANT}/{proof}.json"
         await self._put("S3_BUCKET_PROOFS", f"{TENANT}/{self._beats}.der", b"0\x03\x02\x01\x01")
-        await self._put("S3_BUCKET_CERTIFICATES", pdf_key, pdf)
-        await self._put("S3_BUCKET_CERTIFICATES", json_key, document)
+        if not self.loses_files:
+            await self._put("S3_BUCKET_CERTIFICATES", pdf_key, pdf)
+            await self._put("S3_BUCKET_CERTIFICATES", json_key, document)
         digests = [hashlib.sha256(content).hexdigest() for content in (pdf, document)]
         transaction = await self.anchor(bytes.fromhex(digests[1]))
-        await connection.execute(
+        certificate = await connection.fetchval(
             """INSERT INTO certificates (tenant_id, organization_id, proof_id, status, anchor_chain_id, anchor_tx_hash,
                                          pdf_key, pdf_sha256, json_key, json_sha256)
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)""",
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING id""",
             TENANT, ORGANIZATION, proof, "CERTIFIED" if transaction else "CERTIFIED_NO_ANCHOR",
             str(CHAIN_ID) if transaction else "", transaction or "",
             pdf_key, digests[0], json_key, digests[1],
         )  # fmt: skip
+        self.certificate = self.certificate or str(certificate)
 
     async def _anchor_late(self, connection: asyncpg.Connection[Any]) -> None:
         """The anchor worker tries again what the chain did not take; certificates that a fault planted are left."""
@@ -167,6 +182,11 @@ class Life:
                 "UPDATE certificates SET status = 'CERTIFIED', anchor_chain_id = $2, anchor_tx_hash = $3 WHERE id = $1",
                 row["id"], str(CHAIN_ID), transaction,
             )  # fmt: skip
+
+    async def _maintain(self, connection: asyncpg.Connection[Any]) -> None:
+        """The maintenance worker's pass."""
+        if self.maintained:
+            await connection.execute("UPDATE maintenance_runs SET finished_at = now()")
 
     async def _put(self, variable: str, key: str, body: bytes) -> None:
         await self.storage.call("put_object", Bucket=BUCKETS[variable], Key=key, Body=body)

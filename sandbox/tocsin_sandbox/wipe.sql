@@ -84,6 +84,12 @@ CREATE TABLE verification_logs (
 );
 CREATE INDEX verification_logs_recent ON verification_logs (created_at, result);
 
+CREATE TABLE monthly_reports (period date PRIMARY KEY, object_key text NOT NULL DEFAULT '');
+INSERT INTO monthly_reports (period) VALUES (date_trunc('month', now() - interval '1 month'));
+
+CREATE TABLE maintenance_runs (finished_at timestamptz NOT NULL);
+INSERT INTO maintenance_runs VALUES (now());
+
 -- The local setup also seeds PGMQ's queues under underscore names; real traffic is in jobs, these stay empty.
 CREATE SCHEMA pgmq;
 CREATE TABLE pgmq.meta (queue_name text PRIMARY KEY, created_at timestamptz NOT NULL DEFAULT now());

@@ -19,6 +19,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from tocsin_sandbox.identity import AUDIENCE
+from tocsin_sandbox.observability import Observability
 from tocsin_sandbox.postgresql import Cluster
 from tocsin_sandbox.storage import Storage
 from tocsin_sandbox.wipe import BUCKETS, DATABASE
@@ -36,6 +37,7 @@ class WipeApi:
     cluster: Cluster
     storage: Storage
     issuers: Mapping[str, str]
+    logs: Observability
     leaks: bool = False
     rejects_tokens: bool = False
     _keys: dict[str, tuple[float, KeySet]] = field(default_factory=dict)
@@ -139,7 +141,7 @@ class WipeApi:
         """A bearer token of a configured issuer, signed by a key that is cached or served now. Raises 401."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or self.rejects_tokens:
-            raise _unauthorized()
+            raise self._unauthorized(request)
         for issuer, jwks_url in self.issuers.items():
             try:
                 claims = jwt.decode(token, await self._key_set(jwks_url), algorithms=["RS256"]).claims
@@ -151,7 +153,11 @@ class WipeApi:
             except (JoseError, ValueError, ClientError, TimeoutError):
                 continue
             return
-        raise _unauthorized()
+        raise self._unauthorized(request)
+
+    def _unauthorized(self, request: web.Request) -> web.HTTPUnauthorized:
+        self.logs.log("api", f"level=warn status=401 path={request.path} msg=unauthorized")
+        return _unauthorized()
 
     async def _key_set(self, url: str) -> KeySet:
         cached = self._keys.get(url)

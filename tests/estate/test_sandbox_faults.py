@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -31,6 +32,16 @@ class Practice:
     clock: RealClock = field(default_factory=RealClock)
     memories: dict[str, dict[str, Any]] = field(default_factory=dict)
 
+    def begin_anew(self) -> None:
+        """The true time again: stamps and tokens are judged by it; what was remembered of a later one is forgotten."""
+        self.clock.offset = 0.0
+        self.memories.clear()
+
+    async def wrong(self) -> dict[str, object]:
+        """What is not well, by probe."""
+        probed = {name: (await self.probe(name)) for name in self.configuration.probes}
+        return {name: (run.verdict, run.detail) for name, run in probed.items() if run.verdict != ("ok", None)}
+
     async def probe(self, name: str) -> Probed:
         spec = self.configuration.probes[name]
         if spec.off_because:
@@ -52,14 +63,14 @@ async def practice() -> AsyncIterator[Practice]:
 
 
 async def test_every_probe_of_the_profile_is_ok_on_the_untouched_estate(practice: Practice) -> None:
-    probed = {name: (await practice.probe(name)) for name in practice.configuration.probes}
-    assert {name: (run.verdict, run.detail) for name, run in probed.items() if run.verdict != ("ok", None)} == {}
+    assert await practice.wrong() == {}
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.expected_probe], ids=lambda fault: fault.name)
 async def test_a_fault_turns_the_expected_probe_red_with_the_expected_reason_until_it_is_undone(
     practice: Practice, fault: Fault
 ) -> None:
+    practice.begin_anew()
     assert (await practice.probe(fault.expected_probe)).verdict == ("ok", None)
     await practice.session.switches.cause(fault.name)
     try:
@@ -82,8 +93,9 @@ async def test_all_faults_together_can_be_healed(practice: Practice) -> None:
     await practice.session.switches.heal()
     assert practice.session.switches.active == ()
     assert await practice.session.estate.alexandria_api.orchestrator_answers()
-    for name in practice.configuration.probes:
-        await practice.probe(name)
-    practice.clock.offset += max(fault.lingers for fault in FAULTS)
-    probed = {name: (await practice.probe(name)) for name in practice.configuration.probes}
-    assert {name: (run.verdict, run.detail) for name, run in probed.items() if run.verdict != ("ok", None)} == {}
+    # The API's cache of keys and the platform's life need their real time.
+    wrong, deadline = await practice.wrong(), asyncio.get_running_loop().time() + 90
+    while wrong and asyncio.get_running_loop().time() < deadline:
+        practice.begin_anew()
+        wrong = await practice.wrong()
+    assert wrong == {}
