@@ -30,9 +30,11 @@ lock: setup ## pin every dependency with its hashes, naming no registry
 	$(COMPILE) -c requirements/dev.txt pyproject.toml -o requirements/runtime.txt
 	echo hatchling | $(COMPILE) -c requirements/dev.txt - -o requirements/build.txt
 
-docs: setup ## write docs/reference from the code, docs/drills.md from the drills
+docs: setup ## write docs/reference from the code, docs/coverage, docs/drills.md and docs/faults.md from the drills
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/coverage.py
 	$(BIN)/python docs/drills.py
+	$(BIN)/python docs/faults.py
 
 dashboards: setup ## write the dashboards, and the chart's copies of them and of the rules
 	$(BIN)/python -m dashboards.generate

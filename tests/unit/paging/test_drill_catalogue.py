@@ -49,6 +49,14 @@ def test_every_incident_that_probes_lead_to_is_drilled(shipped: Subject) -> None
     assert led_to - {drill.group for drill in DRILLS.values()} == set()
 
 
-def test_the_documentation_shows_the_catalogue_as_it_is() -> None:
-    written = (ROOT / "docs/drills.md").read_text()
-    assert written == runpy.run_path(str(ROOT / "docs/drills.py"))["text"](), "run `make docs`"
+@pytest.mark.parametrize("drill", [drill for drill in DRILLS.values() if drill.estate], ids=lambda drill: drill.name)
+def test_what_is_caused_on_real_servers_says_what_the_board_then_shows(shipped: Subject, drill: Drill) -> None:
+    assert drill.shown is not None
+    for probe, reason in ((drill.shown.probe, drill.shown.reason), *drill.shown.also.items()):
+        assert reason in {info.code for info in shipped.reasons[probe]}
+
+
+@pytest.mark.parametrize("page", ["drills", "faults"])
+def test_the_documentation_shows_the_catalogue_as_it_is(page: str) -> None:
+    written = (ROOT / f"docs/{page}.md").read_text()
+    assert written == runpy.run_path(str(ROOT / f"docs/{page}.py"))["text"](), "run `make docs`"
