@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import yaml
+
 from tests.daemon import Daemon
 from tocsin.paging.drills.catalogue import Drill, Shown
 
@@ -30,6 +32,23 @@ _POLL = 0.1
 
 EstateT = TypeVar("EstateT")
 Act = Callable[[EstateT], object]
+
+
+def configure(folder: Path, *parts: Mapping[str, Any]) -> Path:
+    """Writes the configuration file of a daemon that watches all of these: ``profiles``, ``environment`` (variables) and
+    ``probes`` (settings over the profiles') of each estate."""
+    env_file, file = folder / "estate.env", folder / "tocsin.yaml"
+    variables = {name: value for part in parts for name, value in part["environment"].items()}
+    env_file.write_text("".join(f"{name}='{value}'\n" for name, value in variables.items()))
+    document = {
+        "version": 1,
+        "profiles": [profile for part in parts for profile in part["profiles"]],
+        "env_file": str(env_file),
+        "caps": {"default": {"requests_per_minute": 60000, "concurrency": 50}},
+        "probes": {name: settings for part in parts for name, settings in part["probes"].items()},
+    }
+    file.write_text(yaml.safe_dump(document))
+    return file
 
 
 @dataclass
