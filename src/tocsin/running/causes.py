@@ -4,7 +4,8 @@ A confirmed failure starts to alert unless something holds it back:
 
 1. A dependency, direct or not, is bad: then this one is an effect and records the root-most of them as its cause.
    Bad is: confirmed failed, or alerting, or its latest run failed and the next one will tell. Unknown is not a cause.
-   A dependency that is worth a ticket explains no page.
+   A dependency that is worth a ticket explains no page. Dependencies that only ever fail without being confirmed are
+   waited for no longer than they would have taken to confirm it.
 2. A dependency has not been looked at since this failure was known, or since a restart. The wait is bounded: by the
    timeout of the dependency and `GRACE_SECONDS`.
 3. Its cause has recovered, and it has not failed ``failures_to_fail`` times since: what recovers takes its effects
@@ -56,14 +57,15 @@ def judge(name: str, graph: Graph, states: Mapping[str, ProbeState], now: float,
     stale = _stale(name, graph, states, now, up_since)
     check = tuple(stale)
     bad = _bad(name, graph, states, level, now)
-    if bad:
-        proven = inf in bad.values()
+    proven = inf in bad.values()
+    enough = inf if proven or not bad else _enough(bad, graph, failing_since(state), up_since)
+    if bad and now < enough:
         held = replace(
             state,
             caused_by=_root(bad, graph, states),
             waiting_since=None if proven else state.waiting_since,
         )
-        return Judgement(held, check, review_at=None if proven else min(bad.values()))
+        return Judgement(held, check, review_at=None if proven else min(enough, *bad.values()))
     if state.caused_by is not None:
         state = replace(state, caused_by=None)
         # A cause that is still worth a ticket has not recovered: this failure has become worse than it explains.
@@ -131,6 +133,14 @@ def _bad(name: str, graph: Graph, states: Mapping[str, ProbeState], level: Sever
         for dependency in graph.dependencies(name)
     }
     return {dependency: until for dependency, until in untils.items() if until is not None}
+
+
+def _enough(bad: Mapping[str, float], graph: Graph, since: float | None, up_since: float) -> float:
+    """When what these dependencies are suspected of would have been confirmed, had it been there since the failure."""
+    if since is None:
+        return inf
+    specs = [graph.specs[name] for name in bad]
+    return max(since, up_since) + max(s.failures_to_fail * (s.every + s.timeout) + GRACE_SECONDS for s in specs)
 
 
 def _stale(

@@ -204,6 +204,20 @@ def test_a_dependency_that_flaps_unconfirmed_cannot_hold_an_effect_back_for_ever
     assert story["db"].status is Status.OK
 
 
+def test_dependencies_that_flap_in_turns_unconfirmed_cannot_hold_an_effect_back_for_ever() -> None:
+    story = Story(spec("a"), spec("b"), spec("effect", "a", "b"))
+    for step in range(8):
+        bad, well = ("a", "b") if step % 2 else ("b", "a")
+        at = 100.0 + 20 * step
+        story.run(at, bad, "page")
+        story.run(at + 1, "effect", "page")
+        story.run(at + 2, well, "ok")
+        assert story.verdicts.states[bad].status is story.verdicts.states[well].status is Status.OK
+    assert story.alerting() == {"effect"}
+    assert story["effect"].alerting_since is not None
+    assert story["effect"].alerting_since <= 101 + 2 * (30 + 5) + GRACE_SECONDS + 20
+
+
 def test_an_alert_goes_on_when_its_dependency_fails_later() -> None:
     story = Story(spec("db"), spec("realm", "db"))
     for at in (100, 105):

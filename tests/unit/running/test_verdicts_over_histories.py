@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -123,15 +123,25 @@ class World:
     def bad_dependencies(self, name: str, before: dict[str, ProbeState]) -> list[str]:
         """Told independently of the code under test: bad, and worth as much as what ``name`` would start."""
         level = self.states[name].severity
-        return [
-            dependency for dependency in ancestors(name, self.specs) if is_bad(self.states[dependency], self.now, level)
-        ]
+        bad = [other for other in ancestors(name, self.specs) if is_bad(self.states[other], self.now, level)]
+        if any(is_proven(self.states[other], level) for other in bad) or self.now < self.proof_due(name, bad):
+            return bad
+        return []
 
-    def not_looked_at(self, name: str) -> list[str]:
-        """The dependencies whose latest run began before the failure was known, while there is time to wait."""
+    def proof_due(self, name: str, suspects: Iterable[str]) -> float:
+        """When the suspected would have been confirmed if they had been bad for as long as ``name`` fails."""
+        longest = max((self.specs[other].failures_to_fail for other in suspects), default=0)
+        return max(self.failing_since(name), self.verdicts.up_since) + longest * (EVERY + TIMEOUT) + GRACE_SECONDS
+
+    def failing_since(self, name: str) -> float:
         state = self.states[name]
         since = state.first_page_at if state.severity is Severity.PAGE else state.first_failure_at
         assert since is not None
+        return since
+
+    def not_looked_at(self, name: str) -> list[str]:
+        """The dependencies whose latest run began before the failure was known, while there is time to wait."""
+        since = self.failing_since(name)
         return [
             dependency
             for dependency in ancestors(name, self.specs)
@@ -147,16 +157,24 @@ def ancestors(name: str, specs: dict[str, ProbeSpec]) -> set[str]:
 
 def is_bad(state: ProbeState, now: float, level: Severity | None) -> bool:
     """Whether it explains a failure of this level: a page is explained by nothing less than a page."""
-    shown = []
-    if state.alerting:
-        shown.append(state.severity)
-    elif state.status is Status.FAILED:
-        shown.append(state.findings[0].severity)
+    shown = list(_proven(state))
     if state.last_status is Status.FAILED:
         assert state.last_run_at is not None
         if now < state.last_run_at + EVERY + TIMEOUT + GRACE_SECONDS:
             shown.append(Severity.PAGE if state.page_streak else Severity.TICKET)
     return bool(shown) if level is Severity.TICKET else Severity.PAGE in shown
+
+
+def is_proven(state: ProbeState, level: Severity | None) -> bool:
+    """Whether it explains a failure of this level by what is confirmed."""
+    shown = _proven(state)
+    return bool(shown) if level is Severity.TICKET else Severity.PAGE in shown
+
+
+def _proven(state: ProbeState) -> list[Severity | None]:
+    if state.alerting:
+        return [state.severity]
+    return [state.findings[0].severity] if state.status is Status.FAILED else []
 
 
 def rose(before: ProbeState, after: ProbeState) -> bool:
