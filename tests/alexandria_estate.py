@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import tempfile
 import threading
 import time
 from collections.abc import Coroutine, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -22,14 +24,17 @@ from estate.servers.kubernetes import Kubernetes
 from estate.servers.nginx import Nginx
 from estate.servers.orchestrator import Orchestrator
 from estate.servers.postgresql import PostgreSQL
-from tests.kubernetes_pods import create_alexandria, healthy, status
+from tests.kubernetes_pods import INSTANCE, create_alexandria, healthy, running, status
 from tocsin_sandbox.alexandria_api import AlexandriaApi
 from tocsin_sandbox.alexandria_audit import AuditLog
+from tocsin_sandbox.alexandria_license import License, LicenseFile
 from tocsin_sandbox.serving import Site, free_port
 
 T = TypeVar("T")
 
 POD = "alexandria-0"
+DEPLOYMENTS = "/apis/apps/v1/namespaces/alexandria/deployments"
+RELEASE = "sh.helm.release.v1.alexandria-ee.v1"
 INDEX = '<!doctype html><html><head><title>Alexandria</title></head><body><div id="root"></div></body></html>'
 
 
@@ -79,19 +84,26 @@ class Loop:
 
 
 class AlexandriaEstate:
-    """The platform's parts, well when the context is entered."""
+    """The platform's parts, well when the context is entered. ``license_file``: what is in the licence's Secret;
+    ``backup``: the file whose time says when the database was saved; ``api_started``: the api container (Unix time)."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
+        self.api_started = time.time() - 600
 
     def __enter__(self) -> Self:
         with self._stack as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tocsin-alexandria-")))
+            self.license_file = LicenseFile(folder / "license.key")
+            self.backup = folder / "backup.dump"
+            self.backup.touch()
             self.kubernetes = stack.enter_context(Kubernetes())
             self.namespace = "alexandria"
             self.kubernetes.create_namespace(self.namespace)
             self.kubelet = stack.enter_context(Kubelet(self.kubernetes, "node-1"))
-            create_alexandria(self.kubernetes, self.namespace, POD, nodeName=self.kubelet.name)
-            self.secret("alexandria-ee", {"database-dsn": "postgresql://alex@db/alexandria"})
+            self.create_pod()
+            self._furnish_release()
+            self.furnish_dsn()
             self.orchestrator = stack.enter_context(Orchestrator())
             self.database = stack.enter_context(PostgreSQL())
             self.loop = stack.enter_context(Loop())
@@ -104,6 +116,7 @@ class AlexandriaEstate:
             self.service = stack.enter_context(Nginx(self._proxied))
             self.ingress = stack.enter_context(Nginx(self._served))
             self.service.write("index.html", INDEX)
+            self.install(self.api.license)
             self._stack = stack.pop_all()
         return self
 
@@ -154,9 +167,47 @@ class AlexandriaEstate:
 
     # The pod, its logs and Secrets
 
+    def create_pod(self) -> None:
+        create_alexandria(self.kubernetes, self.namespace, POD, nodeName=self.kubelet.name)
+        self.pod()
+
+    def drop_pod(self) -> None:
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{POD}"
+        self.kubernetes.call("DELETE", path, {"gracePeriodSeconds": 0}).expect(200)
+
     def pod(self, **containers: Any) -> None:
         """Write the pod's status with these containers in another state than well."""
-        self.kubernetes.set_pod_status(self.namespace, POD, status(*healthy(**containers)))
+        well = {"api": self.running_api()}
+        self.kubernetes.set_pod_status(self.namespace, POD, status(*healthy(**well | containers)))
+
+    def running_api(self, **more: Any) -> dict[str, Any]:
+        """The status of the api container, which was started when it was."""
+        return running("api", seconds=time.time() - self.api_started, **more)
+
+    def restart_api(self) -> None:
+        """The api container is started anew, and reads its licence."""
+        self.api_started = time.time() + 1  # times of the API have whole seconds
+        self.pod()
+
+    def install(self, license: License) -> None:
+        """Put a licence into its Secret."""
+        self.license_file.install(license)
+        self.secret("alexandria-ee-license", {"license.key": self.license_file.path.read_text()})
+
+    def _furnish_release(self) -> None:
+        """What the opt-in probes look at: a Deployment and a Helm release."""
+        template = {"metadata": {"labels": INSTANCE}, "spec": {"containers": [{"name": "api", "image": "none"}]}}
+        spec = {"selector": {"matchLabels": INSTANCE}, "template": template}
+        self.kubernetes.call("POST", DEPLOYMENTS, {"metadata": {"name": "alexandria-ee"}, "spec": spec}).expect(201)
+        labels = {
+            "owner": "helm",
+            "name": "alexandria-ee",
+            "status": "deployed",
+            "version": "1",
+            "modifiedAt": "1700000000",
+        }
+        body = {"metadata": {"name": RELEASE, "labels": labels}, "type": "helm.sh/release.v1"}
+        self.kubernetes.call("POST", "/api/v1/namespaces/alexandria/secrets", body).expect(201)
 
     def log(self, line: str, container: str = "api") -> None:
         self.kubelet.write(self.namespace, POD, container, line, time.time())
@@ -167,6 +218,9 @@ class AlexandriaEstate:
         data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
         body = {"metadata": {"name": name}, "data": data}
         self.kubernetes.call("POST", f"/api/v1/namespaces/{self.namespace}/secrets", body).expect(201)
+
+    def furnish_dsn(self) -> None:
+        self.secret("alexandria-ee", {"database-dsn": "postgresql://alex@db/alexandria"})
 
     def drop_secret(self, name: str) -> None:
         self.kubernetes.call("DELETE", f"/api/v1/namespaces/{self.namespace}/secrets/{name}")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import jmespath
 from jmespath.exceptions import JMESPathError, JMESPathTypeError
@@ -15,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from tocsin.model import CommonReason, Finding, Outcome, ReasonEnum, ReasonInfo, Secret, Status
 from tocsin.sdk import ByteCount, HttpResponse, Probe, ProbeContext, ProbeSettings, TlsSettings
-from tocsin.sdk.faults import quoted, status_finding
+from tocsin.sdk.faults import explain, quoted, status_finding
 from tocsin.sdk.http import CERTIFICATE_EXPIRY, HttpUrl, certificate_finding, origin, shown_url
 from tocsin.sdk.patterns import Patterns, ReasonCode
 
@@ -23,6 +24,9 @@ _NO_CREDENTIALS = frozenset(
     {"accept", "accept-language", "cache-control", "content-type", "host", "origin", "referer", "user-agent"}
 )
 """Headers that carry no credential; with any other one, a 401 may be the probe's own fault."""
+
+END_GRACE = 0.25
+"""Seconds before the end of a run at which waiting for an answer ends, where that is no failure."""
 
 
 @lru_cache(maxsize=4096)
@@ -88,6 +92,9 @@ class Http(Probe):
         ``Idempotency-Key``."""
         body: Secret | None = None
         expect: Expect = Expect()
+        unanswered: Literal["failed", "unknown"] = "failed"
+        """What it means when no answer comes, or another than JSON with an expected status. ``unknown``: only what the
+        answer says is judged here, because another probe watches that it comes."""
         follow_redirects: bool = False
         """Follow up to five redirects; another origin gets none of ``headers``."""
         max_bytes: ByteCount = 1 << 20
@@ -122,6 +129,24 @@ class Http(Probe):
         return (*own, *(info for code, info in named.items() if code not in known))
 
     async def run(self, ctx: ProbeContext) -> Outcome:
+        if self.settings.unanswered == "failed":
+            return await self._look(ctx)
+        left = ctx.remaining()
+        try:
+            # Sooner than the run's own end, which would make it a failure of the target.
+            async with asyncio.timeout(left - min(END_GRACE, left / 10)):
+                outcome = await self._look(ctx)
+        except Exception as error:  # noqa: BLE001 - as the engine does: what nothing explains is probe_error
+            outcome = Outcome.of([explain(error, self.unauthorized)])
+        return Outcome.of(map(self._untold, outcome.findings), outcome.detail)
+
+    def _untold(self, finding: Finding) -> Finding:
+        own = {self.Reason.ASSERTION_FAILED, CommonReason.CERTIFICATE_EXPIRING, *self.settings.expect.absent}
+        if finding.status is Status.UNKNOWN or finding.reason in own:
+            return finding
+        return Finding.of(CommonReason.DEPENDENCY_UNKNOWN, f"{finding.reason}: {finding.detail}", finding.component)
+
+    async def _look(self, ctx: ProbeContext) -> Outcome:
         settings = self.settings
         given = settings.headers
         answer = await ctx.http.fetch(

@@ -101,7 +101,7 @@ class LicenseQuota(Probe):
         TENANTS_EXHAUSTED = "tenants_exhausted", "All tenants are taken: new ones are refused (HTTP 402)."
         SEATS_LOW = "seats_low", "Few seats are left.", Severity.TICKET
         TENANTS_LOW = "tenants_low", "Few tenants are left.", Severity.TICKET
-        EXPIRED = "expired", "The licence has ended, and there is no grace left."
+        EXPIRED = "expired", "The licence has ended, and no grace is left, or none is told of here."
         IN_GRACE = "in_grace", "The licence has ended; the platform runs on for its grace."
         EXPIRING_SOON = "expiring_soon", "The licence ends within days."
         EXPIRING = "expiring", "The licence ends within weeks.", Severity.TICKET
@@ -211,7 +211,8 @@ class LicenseQuota(Probe):
                 left = f"ended {-days:.1f} days ago; {grace / DAY:.1f} days of grace are left"
                 yield Finding.of(reason.IN_GRACE, left, "expiry")
             else:
-                yield Finding.of(reason.EXPIRED, f"ended {-days:.1f} days ago, without grace", "expiry")
+                left = "no grace is left" if _is_count(grace) else "whether grace is left is not told here"
+                yield Finding.of(reason.EXPIRED, f"ended {-days:.1f} days ago; {left}", "expiry")
         elif days <= limits.urgent_days:
             yield Finding.of(reason.EXPIRING_SOON, f"{days:.1f} days left", "expiry")
         elif days <= limits.days:

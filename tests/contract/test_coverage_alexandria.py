@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.estate.test_alexandria_faults import FAULTS
+from tests.estate.test_alexandria_faults import EFFECTS, FAULTS
 from tocsin.cli.rules import shipped_subject
 from tocsin.paging.lint import Subject
 from tocsin_sandbox.faults import BY_NAME
@@ -45,7 +45,9 @@ def test_the_faults_of_a_line_exist_and_one_gives_a_reason_of_it(line: Any) -> N
         if name in BY_NAME:
             shown.add((BY_NAME[name].expected_probe, BY_NAME[name].expected_reason))
         if name in FAULTS:
-            shown |= {(FAULTS[name].probe, FAULTS[name].reason), *FAULTS[name].also, *FAULTS[name].effects}
+            fault = FAULTS[name].shown
+            assert fault is not None
+            shown |= {(fault.probe, fault.reason), *fault.also.items(), *EFFECTS.get(name, {}).items()}
     answers = {(probe, reason) for probe, reasons in line.probes.items() for reason in reasons}
     assert answers & shown, shown
 

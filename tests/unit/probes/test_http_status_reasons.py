@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from pydantic import ValidationError
 
@@ -51,3 +53,39 @@ def test_the_named_reasons_are_declared_once_beside_the_kinds_own() -> None:
 def test_a_status_that_is_right_and_a_reason_that_is_no_code_are_refused(expect: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Http.Settings.model_validate({"url": "http://a.test/", "expect": expect})
+
+
+SETUP = {"expect": {"json": ["needs_setup == `false`"]}, "unanswered": "unknown"}
+PAGE = "<!DOCTYPE html><title>Alexandria</title>"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "verdict", "detail"),
+    [
+        ('{"needs_setup": false}', "200", ("ok", None), "HTTP 200, 22 bytes"),
+        ('{"needs_setup": true}', "200", ("failed", "assertion_failed"), "needs_setup == `false` gave false"),
+        ('{"needs_setup": true}', "502", ("unknown", "dependency_unknown"), "server_error: HTTP 502"),
+        (PAGE, "200", ("unknown", "dependency_unknown"), "html_instead_of_json: "),
+        ("oops", "200", ("unknown", "dependency_unknown"), "unexpected_body: "),
+    ],
+)
+async def test_where_only_what_is_said_counts_another_answer_is_unknown(
+    body: str, status: str, verdict: tuple[str, str | None], detail: str
+) -> None:
+    async with serving(answering(body, status=status)) as port:
+        settings = Http.Settings.model_validate({"url": f"http://127.0.0.1:{port}/auth/setup", **SETUP})
+        probed = await probe_once(Http(settings))
+    assert probed.verdict == verdict
+    assert probed.detail.startswith(detail)
+
+
+async def test_where_only_what_is_said_counts_no_answer_is_unknown() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async with serving(silent) as port:
+        settings = Http.Settings.model_validate({"url": f"http://127.0.0.1:{port}/auth/setup", **SETUP})
+        hanging = await probe_once(Http(settings), timeout=0.2)
+    refused = await probe_once(Http(settings))
+    assert [probed.verdict for probed in (hanging, refused)] == [("unknown", "dependency_unknown")] * 2
+    assert [probed.detail.partition(":")[0] for probed in (hanging, refused)] == ["timeout", "connection_refused"]

@@ -157,3 +157,13 @@ async def test_a_document_of_another_shape_is_read_by_its_fields() -> None:
     probed = await judge(document, fields=fields, resources=["seats"])
     assert probed.verdict == ("failed", "seats_exhausted")
     assert probed.measured("tocsin_license_expiry_timestamp_seconds") == 4_102_444_800
+
+
+@pytest.mark.parametrize(
+    ("grace", "said"),
+    [(0, "; no grace is left"), (..., "; whether grace is left is not told here"), (None, "; whether")],
+)
+async def test_an_ended_licence_says_what_is_known_of_its_grace(grace: Any, said: str) -> None:
+    probed = await judge(licence(expires_at=ends(-1), grace_remaining_seconds=grace))
+    assert probed.verdict == ("failed", "expired")
+    assert said in probed.detail

@@ -1,0 +1,281 @@
+"""What is done to Alexandria's real parts by drills, and how a daemon watches them.
+
+One daemon has the view of the cluster and that of the pod. Its rights are those that ``tocsin rbac`` prints.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.alexandria_estate import DEPLOYMENTS, POD, RELEASE, AlexandriaEstate
+from tests.faulting import ROOT, configure
+from tests.kubernetes_pods import ended, running, stamp, waiting, warn
+from tocsin_sandbox.alexandria_audit import DATABASE, SEPARATOR, SIGNED, TABLE
+from tocsin_sandbox.alexandria_license import KID, License
+from tocsin_sandbox.serving import Mood
+
+EVERY = 4.0
+"""Seconds between two runs of a probe."""
+CHAIN = "alexandria-audit-chain"
+
+OVERLAID: dict[str, list[str]] = {
+    "alexandria-ready-pod": ["alexandria-ready-inside", "alexandria-orchestrator-socket", "alexandria-pods"],
+}
+"""One daemon has both views; what is seen from outside waits for what is seen inside."""
+
+
+def configuration(estate: AlexandriaEstate, folder: Path, window: str = "6s") -> dict[str, Any]:
+    """The profiles at a quick pace, with the chain's form, which the platform does not publish, and its first mark made.
+
+    ``window``: for how long a line of a log, an event, a restart counts; after it such a fault is over by itself.
+    """
+    part = {
+        "profiles": ["alexandria", "alexandria-pod"],
+        "environment": _environment(estate, folder),
+        "probes": _probes(estate, folder, window),
+    }
+    alone = folder / "alexandria"
+    alone.mkdir()
+    file = configure(alone, part)
+    _grant(estate, file, folder / "kubeconfig")
+    _tocsin("chain", "bootstrap", CHAIN, "--config", str(file))
+    return part
+
+
+def _environment(estate: AlexandriaEstate, folder: Path) -> dict[str, str]:
+    return {
+        "TOCSIN_ALEXANDRIA_KUBECONFIG": str(folder / "kubeconfig"),
+        "TOCSIN_ALEXANDRIA_ROLLOUT_ENABLED": "true",
+        "TOCSIN_ALEXANDRIA_RELEASE_ENABLED": "true",
+        "TOCSIN_ALEXANDRIA_URL": estate.ingress.url,
+        "TOCSIN_ALEXANDRIA_SERVICE_URL": estate.service.url,
+        "TOCSIN_ALEXANDRIA_POD_URL": estate.site.url,
+        "TOCSIN_ALEXANDRIA_INSIDE_URL": estate.site.url,
+        "TOCSIN_ALEXANDRIA_SOCKETS": str(estate.orchestrator.socket),
+        "TOCSIN_ALEXANDRIA_ADMIN_TOKEN": estate.api.admin_token,
+        "TOCSIN_ALEXANDRIA_ENTITLEMENTS": "audit_export",
+        "TOCSIN_ALEXANDRIA_LICENSE_ENCODING": "jwt",
+        "ALEXANDRIA_PROD_TRUSTED_KID": KID,
+        "ALEXANDRIA_PROD_TRUSTED_KEY_PEM": estate.license_file.public_key(),
+        "TOCSIN_ALEXANDRIA_DATABASE_DSN": estate.database.dsn(DATABASE),
+        "TOCSIN_ALEXANDRIA_AUDIT_TABLE": TABLE,
+        "TOCSIN_ALEXANDRIA_AUDIT_ORDER": "seq",
+        "TOCSIN_ALEXANDRIA_AUDIT_PARTITION": "tenant_id",
+        "TOCSIN_ALEXANDRIA_AUDIT_ENCODING": "hex",
+        "TOCSIN_ALEXANDRIA_AUDIT_MAX_AGE": "1h",
+        "TOCSIN_ALEXANDRIA_BACKUP_FILE": str(estate.backup),
+    }
+
+
+def _probes(estate: AlexandriaEstate, folder: Path, window: str) -> dict[str, dict[str, Any]]:
+    pace = {"every": f"{EVERY:g}s", "timeout": "2s", "retry_every": "500ms", "successes_to_recover": 1}
+    probes: dict[str, dict[str, Any]] = {
+        name: dict(pace)
+        for file in ("alexandria", "alexandria-pod")
+        for name in yaml.safe_load((ROOT / f"profiles/{file}.yaml").read_text())["probes"]
+    }
+    for name in ("alexandria-pods", "alexandria-rollout", "alexandria-release"):
+        probes[name] |= {"window": window, "starting": "1s", "release_patience": "1s"}
+    for name in ("alexandria-logs", "alexandria-license-log", "alexandria-audit-logs"):
+        probes[name] |= {"window": window}
+    for name, causes in OVERLAID.items():
+        probes[name] |= {"depends_on": causes}
+    probes[CHAIN] |= {
+        "mode": "hmac",
+        "payload": {"fields": list(SIGNED), "separator": SEPARATOR},
+        "keys": [{"id": "k1", "secret": estate.audit_log.key}],
+        "mark": {"file": str(folder / f"{CHAIN}.mark"), "key_file": str(folder / "key")},
+        "evidence": {"folder": str(folder / "evidence")},
+        "full_walk": {"every": "1s"},
+        "settle": "100ms",
+    }
+    return probes
+
+
+def _grant(estate: AlexandriaEstate, config: Path, kubeconfig: Path) -> None:
+    """Give the daemon a token with the rights that its configuration needs, and no more."""
+    kubeconfig.write_text(estate.kubernetes.kubeconfig(namespace=estate.namespace).read_text())
+    documents = yaml.safe_load_all(_tocsin("rbac", "--config", str(config)))
+    rules = next(each for each in documents if each["kind"] == "Role")["rules"]
+    token = estate.kubernetes.service_account_token(estate.namespace, "tocsin", rules)
+    kubeconfig.write_text(estate.kubernetes.kubeconfig(token, namespace=estate.namespace).read_text())
+
+
+def _tocsin(*arguments: str) -> str:
+    command = [sys.executable, "-m", "tocsin.cli", *arguments]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+Act = Callable[[AlexandriaEstate], object]
+
+
+def _pod(**containers: Any) -> Act:
+    return lambda e: e.pod(**containers)
+
+
+_WELL = _pod()
+
+
+def _evict(e: AlexandriaEstate) -> None:
+    condition = {"type": "Ready", "status": "False", "lastTransitionTime": stamp()}
+    evicted = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}
+    e.kubernetes.set_pod_status(e.namespace, POD, evicted | {"conditions": [condition]})
+
+
+def _unschedule(e: AlexandriaEstate) -> None:
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
+    e.kubernetes.set_pod_status(
+        e.namespace, POD, {"phase": "Pending", "containerStatuses": [], "conditions": [condition]}
+    )
+
+
+def _replace_pod(e: AlexandriaEstate) -> None:
+    e.drop_pod()
+    e.create_pod()
+
+
+def _end_orchestrator(e: AlexandriaEstate) -> None:
+    e.pod(orchestrator=running("orchestrator", restartCount=0, lastState=ended("OOMKilled", 137, 0)))
+
+
+def _log(line: str) -> tuple[Act, Act]:
+    """It is over by itself, when its window is."""
+    return lambda e: e.log(line), lambda e: None
+
+
+def _licence(**values: int) -> Act:
+    def act(e: AlexandriaEstate) -> None:
+        for name, value in values.items():
+            setattr(e.api.license, name, value)
+
+    return act
+
+
+def _api(**values: bool) -> Act:
+    def act(e: AlexandriaEstate) -> None:
+        for name, value in values.items():
+            setattr(e.api, name, value)
+
+    return act
+
+
+def _mood(mood: Mood) -> tuple[Act, Act]:
+    def act(mood: Mood) -> Act:
+        return lambda e: setattr(e.site, "mood", mood)
+
+    return act(mood), act(Mood.NORMAL)
+
+
+def _release(state: str) -> Act:
+    path = f"/api/v1/namespaces/alexandria/secrets/{RELEASE}"
+    return lambda e: e.kubernetes.call("PATCH", path, {"metadata": {"labels": {"status": state}}}).expect()
+
+
+def _rollout(reason: str) -> Act:
+    condition = {"type": "Progressing", "status": "False" if "Exceeded" in reason else "True", "reason": reason}
+    body = {"status": {"conditions": [condition | {"message": "has timed out progressing."}]}}
+    return lambda e: e.kubernetes.call("PATCH", f"{DEPLOYMENTS}/alexandria-ee/status", body).expect()
+
+
+def _remove_socket(e: AlexandriaEstate) -> None:
+    e.orchestrator.kill()
+    e.orchestrator.socket.unlink()
+
+
+def _occupy_socket(e: AlexandriaEstate) -> None:
+    _remove_socket(e)
+    e.orchestrator.socket.touch()
+
+
+def _reload_licence(e: AlexandriaEstate) -> None:
+    """The licence is put back, and the api container is started after that."""
+    e.install(e.api.license)
+    e.restart_api()
+
+
+def _tamper(rows: str, statement: str) -> tuple[Act, Act]:
+    """Do something to rows of the audit log, and put them back as they were."""
+    return (
+        lambda e: e.sql(f"CREATE TABLE kept AS SELECT * FROM {TABLE} WHERE {rows}; {statement}"),
+        lambda e: e.sql(
+            f"DELETE FROM {TABLE} WHERE seq IN (SELECT seq FROM kept); INSERT INTO {TABLE} SELECT * FROM kept; "
+            "DROP TABLE kept"
+        ),
+    )
+
+
+_EARLY = f"seq IN (SELECT seq FROM {TABLE} WHERE tenant_id = 'practice' ORDER BY seq LIMIT 3 OFFSET 5)"
+_LAST = f"seq IN (SELECT seq FROM {TABLE} WHERE tenant_id = 'practice' ORDER BY seq DESC LIMIT 3)"
+_KEPT = "seq IN (SELECT seq FROM kept)"
+
+ACTIONS: dict[str, tuple[Act, Act]] = {
+    # Pods, through the API server's watches
+    "drop-pod": (lambda e: e.drop_pod(), lambda e: e.create_pod()),
+    "crash-orchestrator": (_pod(orchestrator=waiting("orchestrator", "CrashLoopBackOff", restartCount=7)), _WELL),
+    "starve-orchestrator": (_end_orchestrator, _WELL),
+    "evict-pod": (_evict, _replace_pod),
+    "unschedule-pod": (_unschedule, _WELL),
+    "lose-image": (_pod(api=waiting("api", "ImagePullBackOff")), _WELL),
+    "unmount-secret": (_pod(api=waiting("api", "CreateContainerConfigError", 'secret "x" not found')), _WELL),
+    "unready-api": (lambda e: e.pod(api=e.running_api(ready=False)), _WELL),
+    "warn-of-mount": (
+        lambda e: warn(e.kubernetes, e.namespace, "FailedMount", "MountVolume.SetUp failed", about=POD),
+        lambda e: None,
+    ),
+    "stick-rollout": (_rollout("ProgressDeadlineExceeded"), _rollout("NewReplicaSetAvailable")),
+    "fail-release": (_release("failed"), _release("deployed")),
+    "leave-release-pending": (_release("pending-upgrade"), _release("deployed")),
+    # The orchestrator's socket
+    "kill-orchestrator": (lambda e: e.orchestrator.kill(), lambda e: e.orchestrator.start()),
+    "remove-socket": (_remove_socket, lambda e: e.orchestrator.start()),
+    "occupy-socket": (_occupy_socket, lambda e: e.orchestrator.start()),
+    "freeze-orchestrator": (lambda e: e.orchestrator.pause(), lambda e: e.orchestrator.resume()),
+    "unserve-orchestrator": (lambda e: e.orchestrator.serve(False), lambda e: e.orchestrator.serve(True)),
+    # The API and the ways to it
+    "stop-api": (lambda e: e.stop_api(), lambda e: e.start_api()),
+    "break-api": _mood(Mood.ERROR),
+    "silence-api": _mood(Mood.SILENT),
+    "serve-dashboard": (lambda e: e.serve_dashboard(), lambda e: e.serve_api()),
+    "stop-service": (lambda e: e.service.stop(), lambda e: e.service.start()),
+    "stop-ingress": (lambda e: e.ingress.stop(), lambda e: e.ingress.start()),
+    "serve-page-for-licence": (lambda e: e.serve_page_at("/license"), lambda e: e.serve_all()),
+    "open-setup": (_api(needs_setup=True), _api(needs_setup=False)),
+    "disable-backend": (_api(backend_enabled=False), _api(backend_enabled=True)),
+    # Secrets, the licence, the database
+    "renew-licence": (lambda e: e.install(License(days=202)), _reload_licence),
+    "drop-licence-secret": (lambda e: e.drop_secret("alexandria-ee-license"), _reload_licence),
+    "drop-dsn-secret": (lambda e: e.drop_secret("alexandria-ee"), lambda e: e.furnish_dsn()),
+    "stop-alexandria-database": (lambda e: e.database.stop(), lambda e: e.database.start()),
+    # What the logs say
+    "log-missing-socket": _log("dial unix /run/alexandria/orchestrator.sock: no such file or directory"),
+    "log-deadline": _log("rpc error: context deadline exceeded"),
+    "log-invalid-licence": _log("fatal: license blob invalid"),
+    "log-licence-signature": _log("license signature verification failed"),
+    "log-licence-expiring": _log('{"event_type":"license.expiring"}'),
+    "log-broken-chain": _log("audit chain broken at seq 17"),
+    "log-hmac-mismatch": _log("HMAC mismatch seq=17"),
+    "log-anchor-reset": _log("audit chain anchor reset"),
+    # Quotas
+    "take-all-seats": (_licence(current_seats=100), _licence(current_seats=42)),
+    "take-most-seats": (_licence(current_seats=95), _licence(current_seats=42)),
+    "take-all-tenants": (_licence(current_tenants=10), _licence(current_tenants=3)),
+    "take-most-tenants": (_licence(current_tenants=9), _licence(current_tenants=3)),
+    # The audit chain
+    "edit-audit-row": _tamper(_EARLY, f"UPDATE {TABLE} SET principal = 'nobody' WHERE {_KEPT}"),
+    "delete-audit-rows": _tamper(_EARLY, f"DELETE FROM {TABLE} WHERE {_KEPT}"),
+    "cut-audit-log": _tamper(_LAST, f"DELETE FROM {TABLE} WHERE {_KEPT}"),
+    "age-audit-rows": _tamper("true", f"UPDATE {TABLE} SET created_at = created_at - interval '2 hours'"),
+    "distrust-chain": (_api(chain_trusted=False), _api(chain_trusted=True)),
+    "age-backup": (lambda e: os.utime(e.backup, (time.time() - 2 * 86400,) * 2), lambda e: os.utime(e.backup)),
+}
+"""What a drill's ``estate`` names: how it is caused, how it is undone."""
