@@ -133,8 +133,9 @@ def test_drilled_live_the_page_comes_to_the_drill_receiver_and_to_no_other() -> 
 def test_drills_of_different_incidents_run_at_once_and_those_that_must_be_alone_do_not() -> None:
     other = replace(DRILL, name="other", incident="keycloak-outage")
     alone = replace(DRILL, name="alone", incident="database-outage", alone=True)
-    found = batches([DRILL, LOW, other, alone], 4)
-    assert [[drill.name for drill in batch] for batch in found] == [["gone", "other"], ["low"], ["alone"]]
+    elsewhere = replace(alone, name="elsewhere", system="alexandria")
+    found = batches([DRILL, LOW, other, alone, elsewhere], 4)
+    assert [[drill.name for drill in batch] for batch in found] == [["gone", "other", "elsewhere"], ["low"], ["alone"]]
     assert [len(batch) for batch in batches([DRILL, other], 1)] == [1, 1]
 
 

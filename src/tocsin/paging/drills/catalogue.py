@@ -49,8 +49,8 @@ class Drill:
 
     ``sandbox``: the sandbox's switch; ``estate``: the name of an action on real servers, known to the tests, which then
     judge what is ``shown``, and the page too: where ``long`` only in their long run. ``within``: seconds from the fault
-    to the page. ``alone``: its effects reach other incidents, so that no other drill may run beside it. ``place``: file
-    and line.
+    to the page. ``alone``: its effects reach other incidents of its system, so that no other drill of that may run
+    beside it. ``place``: file and line.
     """
 
     name: str

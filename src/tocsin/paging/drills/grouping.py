@@ -8,20 +8,20 @@ from tocsin.paging.drills.catalogue import Drill
 
 
 def batches(drills: Iterable[Drill], at_once: int) -> list[list[Drill]]:
-    """The drills in batches of at most ``at_once``, in order; those that must be ``alone`` each by themselves."""
+    """The drills in batches of at most ``at_once``, in order; one that must be ``alone`` is the only one of its system."""
     found: list[list[Drill]] = []
     for drill in drills:
-        fitting = (
-            batch
-            for batch in found
-            if not drill.alone
-            and not batch[0].alone
-            and len(batch) < at_once
-            and drill.group not in {other.group for other in batch}
-        )
+        fitting = (batch for batch in found if len(batch) < at_once and not any(_meet(drill, other) for other in batch))
         batch = next(fitting, None)
         if batch is None:
             found.append([drill])
         else:
             batch.append(drill)
     return found
+
+
+def _meet(one: Drill, other: Drill) -> bool:
+    """Whether one could change what the other shows."""
+    if one.system != other.system:
+        return False
+    return one.alone or other.alone or one.incident == other.incident
