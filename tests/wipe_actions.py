@@ -1,0 +1,370 @@
+"""What can be done to Wipe's real estate: the actions that drills/wipe.yaml names as ``estate``, each with what undoes it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from estate.process import Server
+from estate.servers.sigv4 import Credentials
+from estate.web import request
+from tests.wipe_configuration import MISSING, configuration
+from tests.wipe_estate import EXPORTS, WipeEstate
+from tests.wipe_signer import DATA, MAC, MODE, RECEIPT
+from tests.wipe_simulators import SMOKE_TENANT
+from tocsin_sandbox.chain import CHAIN_ID, SENDER
+from tocsin_sandbox.faults import BY_NAME
+from tocsin_sandbox.identity import AUDIENCE, CLIENT_ID, USERNAME
+from tocsin_sandbox.serving import Mood
+from tocsin_sandbox.wipe import BUCKETS
+
+__all__ = ["ACTIONS", "MISSING", "Act", "configuration"]
+
+Act = Callable[[WipeEstate], object]
+Pair = tuple[Act, Act]
+
+_CERTIFICATES = BUCKETS["S3_BUCKET_CERTIFICATES"]
+_NOBODY = "0x" + "11" * 20
+_PATIENCE = 10.0
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {_PATIENCE:g} s for {what}")
+        time.sleep(0.1)
+
+
+def stopped(server: Callable[[WipeEstate], Server]) -> Pair:
+    return lambda e: server(e).stop(), lambda e: server(e).start()
+
+
+def killed(server: Callable[[WipeEstate], Server]) -> Pair:
+    return lambda e: server(e).kill(), lambda e: server(e).start()
+
+
+def frozen(server: Callable[[WipeEstate], Server]) -> Pair:
+    return lambda e: server(e).pause(), lambda e: server(e).resume()
+
+
+def site_stopped(name: str) -> Pair:
+    """Of a simulator."""
+    return (
+        lambda e: e.loop.call(getattr(e, name).stop()),
+        lambda e: e.loop.call(getattr(e, name).start()),
+    )
+
+
+def flag(part: str, name: str, bad: object, good: object) -> Pair:
+    """Of a simulator."""
+    return (
+        lambda e: setattr(getattr(e, part), name, bad),
+        lambda e: setattr(getattr(e, part), name, good),
+    )
+
+
+def switched(name: str) -> Pair:
+    """What the sandbox's switch of this name does, to the real database or to a simulator."""
+    fault = BY_NAME[name]
+
+    def as_sandbox(estate: WipeEstate) -> Any:
+        return SimpleNamespace(
+            database=estate.cluster,
+            life=estate.life,
+            observability=estate.observability,
+            wipe_backup=estate.backup,
+        )
+
+    return (
+        lambda e: e.loop.call(fault.cause(as_sandbox(e))),
+        lambda e: e.loop.call(fault.undo(as_sandbox(e))),
+    )
+
+
+def statements(cause: str, undo: str) -> Pair:
+    return lambda e: e.sql(cause), lambda e: e.sql(undo)
+
+
+def logged(service: str, line: str, count: int) -> Pair:
+    return lambda e: e.log(service, line, count), lambda e: e.observability.forget()
+
+
+def repeated(act: Act) -> Pair:
+    """Again and again until it is undone."""
+    return lambda e: e.repeat(lambda: act(e)), lambda e: e.stop_repeating()
+
+
+def counted(name: str) -> Pair:
+    """The platform counts failures, and so its own alert fires."""
+    return repeated(lambda e: e.exporter.counts.update({name: 5}))
+
+
+def exports_may(*operations: str) -> Pair:
+    return lambda e: e.allow_exports(*operations), lambda e: e.give_exports(e.minio.session())
+
+
+# Keycloak
+
+
+def rename_realm(estate: WipeEstate) -> None:
+    estate.keycloak.admin("PUT", "/exawipe", {"realm": "exawipe-renamed"})
+
+
+def rename_realm_back(estate: WipeEstate) -> None:
+    estate.keycloak.admin("PUT", "/exawipe-renamed", {"realm": "exawipe"})
+
+
+def drop_audience(estate: WipeEstate) -> None:
+    client = estate.keycloak.client("exawipe", CLIENT_ID)
+    path = f"/exawipe/clients/{client['id']}/protocol-mappers/models"
+    for mapper in estate.keycloak.admin("GET", path).json():
+        if mapper["protocolMapper"] == "oidc-audience-mapper":
+            estate.keycloak.admin("DELETE", f"{path}/{mapper['id']}")
+
+
+def lock_user(estate: WipeEstate) -> None:
+    estate.keycloak.lock_user("exawipe", USERNAME, client_id=CLIENT_ID, client_secret=estate.client_secret)
+
+
+def unlock_user(estate: WipeEstate) -> None:
+    estate.keycloak.unlock_user("exawipe", USERNAME)
+    estate.keycloak.update_realm("exawipe", bruteForceProtected=False)
+
+
+def ask_without_right(estate: WipeEstate) -> None:
+    """Requests that the API refuses, as its own counter then shows."""
+    for _ in range(5):
+        request("GET", f"{estate.api.url}/api/v1/usage", headers={"Authorization": "Bearer stale"}).expect(401)
+
+
+def service_accounts(allowed: bool) -> Act:
+    return lambda e: e.keycloak.update_client("master", CLIENT_ID, serviceAccountsEnabled=allowed)
+
+
+# Signer and timestamps
+
+
+def restart_tsa(estate: WipeEstate) -> None:
+    """Its certificate is made anew, and nobody was told to trust it."""
+    estate.tsa.restart()
+
+
+def start_tsa(estate: WipeEstate) -> None:
+    estate.tsa.start()
+    estate.trust_tsa()
+
+
+def without_key(name: str) -> Pair:
+    return lambda e: e.signer.vault.delete_key(name), lambda e: e.signer.restore(name)
+
+
+def signing_wrongly(fault: str) -> Pair:
+    return lambda e: e.pdf_signer.set_fault(fault), lambda e: e.pdf_signer.set_fault("")
+
+
+# Storage
+
+
+def of_newest(column: str, act: Callable[[WipeEstate, str], object]) -> Pair:
+    """A certificate is made, and something happens to one of its files."""
+
+    def cause(estate: WipeEstate) -> None:
+        certificate = estate.certify()
+        estate.sql(f"UPDATE certificates SET tenant_id = '{SMOKE_TENANT}' WHERE id = '{certificate}'")
+        act(estate, estate.query(f"SELECT {column} FROM certificates WHERE id = '{certificate}'")[0][0])
+
+    return cause, lambda e: e.sql(f"DELETE FROM certificates WHERE tenant_id = '{SMOKE_TENANT}'")
+
+
+# Chain
+
+
+def roll_back(estate: WipeEstate) -> None:
+    """The chain loses the blocks that hold the newest anchor."""
+    certificate = estate.certify()
+    estate.sql(f"UPDATE certificates SET tenant_id = '{SMOKE_TENANT}' WHERE id = '{certificate}'")
+    number = estate.query(f"SELECT anchor_tx_hash FROM certificates WHERE id = '{certificate}'")[0][0]
+    until(lambda: estate.anvil.rpc("eth_getTransactionReceipt", number), "the anchor to be mined")
+    mined = int(estate.anvil.rpc("eth_getTransactionReceipt", number)["blockNumber"], 16)
+    estate.anvil.rpc("anvil_rollback", estate.anvil.block_number() - mined + 1)
+
+
+# Database and backup
+
+
+def stop_archiving(estate: WipeEstate) -> None:
+    failures = "SELECT failed_count FROM pg_stat_archiver"
+    before = estate.query(failures)
+    estate.sql("ALTER SYSTEM SET archive_command = 'false'", "SELECT pg_reload_conf()")
+    until(lambda: estate.query(failures) != before, "archiving to fail")
+
+
+def archive_again(estate: WipeEstate) -> None:
+    estate.sql("ALTER SYSTEM SET archive_command = 'true'", "SELECT pg_reload_conf()")
+
+
+def age(path: Callable[[WipeEstate], Any]) -> Pair:
+    def cause(estate: WipeEstate) -> None:
+        then = time.time() - 2 * 86400
+        os.utime(path(estate), (then, then))
+
+    return cause, lambda e: os.utime(path(e))
+
+
+def cut_receipts(estate: WipeEstate) -> None:
+    estate.sql(
+        "CREATE TABLE kept AS SELECT * FROM receipts WHERE seq BETWEEN 50 AND 52; "
+        "DELETE FROM receipts WHERE seq BETWEEN 50 AND 52"
+    )
+
+
+def put_receipts_back(estate: WipeEstate) -> None:
+    estate.sql("INSERT INTO receipts SELECT * FROM kept; DROP TABLE kept")
+
+
+ACTIONS: dict[str, Pair] = {
+    # Keycloak
+    "kill-keycloak": killed(lambda e: e.keycloak),
+    "freeze-keycloak": frozen(lambda e: e.keycloak),
+    "stop-keycloak-database": stopped(lambda e: e.keycloak_database),
+    "disable-realm": (
+        lambda e: e.keycloak.set_enabled("exawipe", False),
+        lambda e: e.keycloak.set_enabled("exawipe", True),
+    ),
+    "rename-realm": (rename_realm, rename_realm_back),
+    "move-issuer": (
+        lambda e: e.keycloak.set_frontend_url("exawipe", "http://elsewhere.invalid"),
+        lambda e: e.keycloak.set_frontend_url("exawipe", None),
+    ),
+    "rotate-realm-key": (lambda e: e.keycloak.rotate_keys("exawipe"), lambda e: None),
+    "drop-audience": (drop_audience, lambda e: e.keycloak.add_audience("exawipe", CLIENT_ID, AUDIENCE)),
+    "lock-test-user": (lock_user, unlock_user),
+    "refuse-service-accounts": (service_accounts(False), service_accounts(True)),
+    "refuse-tokens": flag("wipe_api", "rejects_tokens", True, False),
+    "send-stale-tokens": repeated(ask_without_right),
+    "log-token-errors": logged("api", 'level=error msg="jwt: key not found in jwks, token invalid"', 50),
+    # Signer
+    "kill-signer": killed(lambda e: e.signer.vault),
+    "freeze-signer": frozen(lambda e: e.signer.vault),
+    "seal-signer": (lambda e: e.signer.vault.seal(), lambda e: e.signer.vault.unseal()),
+    "revoke-signer-token": (lambda e: e.signer.revoke_token(), lambda e: e.signer.give_token()),
+    "lose-hmac-key": without_key(MAC),
+    "replace-data-key": (lambda e: e.signer.replace(DATA), lambda e: e.signer.restore(DATA)),
+    "disable-data-key": (lambda e: e.signer.disable(DATA), lambda e: e.signer.restore(DATA)),
+    "rotate-hmac-key": (lambda e: e.signer.vault.rotate_key(MAC), lambda e: e.signer.restore(MAC)),
+    "rotate-receipt-key": (lambda e: e.signer.vault.rotate_key(RECEIPT), lambda e: e.signer.restore(RECEIPT)),
+    "change-signer-mode": (lambda e: e.signer.set_mode("development"), lambda e: e.signer.set_mode(MODE)),
+    "leave-pdf-unsigned": signing_wrongly("unsigned"),
+    "sign-pdf-in-part": signing_wrongly("appended"),
+    "sign-pdf-as-stranger": signing_wrongly("untrusted"),
+    "sign-pdf-without-timestamp": signing_wrongly("no_timestamp"),
+    "kill-transaction-signer": killed(lambda e: e.signing_node),
+    "stop-tsa": (lambda e: e.tsa.stop(), start_tsa),
+    "restart-tsa": (restart_tsa, lambda e: e.trust_tsa()),
+    "count-signer-failures": counted('wipe_signer_failures_total{operation="pades_sign"}'),
+    "log-proof-worker-errors": logged("proof-worker", "level=error msg=failed", 50),
+    # Storage
+    "stop-storage": stopped(lambda e: e.minio),
+    "freeze-storage": frozen(lambda e: e.minio),
+    "delete-bucket": (lambda e: e.minio.delete_bucket(EXPORTS), lambda e: e.minio.create_bucket(EXPORTS)),
+    "deny-write": exports_may("list", "read", "delete", "bucket"),
+    "deny-read": exports_may("list", "write", "delete", "bucket"),
+    "deny-delete": exports_may("list", "read", "write", "bucket"),
+    "deny-list": exports_may("read", "write", "delete", "bucket"),
+    "revoke-storage-key": (
+        lambda e: e.give_exports(Credentials("revoked-key", "revoked-secret", "revoked-token")),
+        lambda e: e.give_exports(e.minio.session()),
+    ),
+    "delete-certificate-pdf": of_newest("pdf_key", lambda e, key: e.minio.delete(_CERTIFICATES, key)),
+    "change-certificate-json": of_newest("json_key", lambda e, key: e.minio.put(_CERTIFICATES, key, b"{}")),
+    "log-storage-errors": logged("api", 'level=warn msg="put object: AccessDenied"', 20),
+    # Database
+    "stop-database": stopped(lambda e: e.database),
+    "freeze-database": frozen(lambda e: e.database),
+    "make-database-read-only": (
+        lambda e: e.sql("ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()"),
+        lambda e: e.sql("ALTER SYSTEM RESET default_transaction_read_only", "SELECT pg_reload_conf()"),
+    ),
+    "take-connections": (lambda e: e.hold_connections(87), lambda e: e.loop.call(e.release())),
+    "close-database": (
+        lambda e: e.database.allow_connections("wipe", False),
+        lambda e: e.database.allow_connections("wipe", True),
+    ),
+    # Queues and workers
+    "age-jobs": switched("jobs-old"),
+    "pile-up-jobs": switched("queue-backlog"),
+    "bury-job": switched("dead-letter"),
+    "rename-jobs-table": switched("jobs-table-missing"),
+    "retry-jobs": switched("retry-storm"),
+    "stall-proofs": switched("proofs-stalled"),
+    "fail-proofs": switched("proofs-failed"),
+    "bury-certified-proof": switched("proof-not-replayable"),
+    "count-job-failures": counted("wipe_job_failures_total"),
+    "stop-mail": site_stopped("mail"),
+    # Chain
+    "stop-chain": stopped(lambda e: e.anvil),
+    "freeze-chain": frozen(lambda e: e.anvil),
+    "mine-nothing": (lambda e: e.anvil.set_mining(), lambda e: e.anvil.set_mining(every_seconds=1)),
+    "change-chain-id": (
+        lambda e: e.anvil.rpc("anvil_setChainId", 1),
+        lambda e: e.anvil.rpc("anvil_setChainId", CHAIN_ID),
+    ),
+    "empty-sender": (lambda e: e.anvil.set_balance(SENDER, 0), lambda e: e.anvil.set_balance(SENDER, 10**22)),
+    "forbid-sender": (lambda e: e.authorize(_NOBODY), lambda e: e.authorize(SENDER)),
+    "roll-back-chain": (roll_back, lambda e: e.sql(f"DELETE FROM certificates WHERE tenant_id = '{SMOKE_TENANT}'")),
+    "leave-certificates-unanchored": switched("certificates-unanchored"),
+    "bury-lost-anchor": switched("anchor-not-replayable"),
+    "count-anchor-failures": counted("wipe_anchor_failures_total"),
+    "log-anchor-worker-errors": logged("anchor-worker", "level=error msg=failed", 50),
+    "stop-explorer": site_stopped("explorer"),
+    # The API
+    "stop-api": site_stopped("api"),
+    "break-api": flag("api", "mood", Mood.ERROR, Mood.NORMAL),
+    "silence-api": flag("api", "mood", Mood.SILENT, Mood.NORMAL),
+    "stop-collector": site_stopped("collector"),
+    "seed-developer-data": (
+        lambda e: e.seed_dev.write_text("true"),
+        lambda e: e.seed_dev.write_text("false"),
+    ),
+    # Public verification
+    "flood-verification": switched("verification-flood"),
+    "scan-certificates": switched("verification-scan"),
+    "leak-internals": flag("wipe_api", "leaks", True, False),
+    "forget-anchor": switched("verification-wrong"),
+    "forget-captcha-secret": flag("elsewhere", "knows_secret", False, True),
+    "log-one-source": (
+        lambda e: e.log("proxy", "path=/verify/x", 500, "203.0.113.9"),
+        lambda e: e.observability.forget(),
+    ),
+    # Licences and billing
+    "expire-licence": switched("license-expired"),
+    "let-licence-end": switched("license-ending"),
+    "revoke-licence": statements(
+        "INSERT INTO license_grants (grant_id, tenant_id, quantity, valid_from, valid_until, revoked_at) "
+        f"VALUES ('GRANT-REVOKED', '{SMOKE_TENANT}', 10, current_date - 30, current_date + 335, now()); "
+        "INSERT INTO license_allocations (grant_id, organization_id, quantity) "
+        f"VALUES ('GRANT-REVOKED', '{SMOKE_TENANT}', 5)",
+        "DELETE FROM license_allocations WHERE grant_id = 'GRANT-REVOKED'; "
+        "DELETE FROM license_grants WHERE grant_id = 'GRANT-REVOKED'",
+    ),
+    "overallocate-licence": switched("license-overallocated"),
+    "use-licence-up": switched("license-used-up"),
+    "miscount-licence": statements(
+        "UPDATE license_allocations SET consumed = -1 WHERE parent_id = 1",
+        "UPDATE license_allocations SET consumed = 0",
+    ),
+    "hold-proofs-for-licence": switched("proofs-awaiting-license"),
+    "lose-report": switched("report-missing"),
+    "rest-maintenance": switched("maintenance-late"),
+    "cut-receipts": (cut_receipts, put_receipts_back),
+    "log-broken-receipts": logged("maintenance-worker", 'level=error msg="receipt chain broken: mismatch"', 1),
+    "log-report-worker-errors": logged("report-worker", "level=error msg=failed", 20),
+    # Backup
+    "age-backup": age(lambda e: e.backup),
+    "stop-archiving": (stop_archiving, archive_again),
+}
+"""What a drill's ``estate`` names: how it is caused, how it is undone."""
