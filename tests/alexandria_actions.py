@@ -6,6 +6,7 @@ One daemon has the view of the cluster and that of the pod. Its rights are those
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -71,7 +72,10 @@ def _environment(estate: AlexandriaEstate, folder: Path) -> dict[str, str]:
         "TOCSIN_ALEXANDRIA_AUDIT_PARTITION": "tenant_id",
         "TOCSIN_ALEXANDRIA_AUDIT_ENCODING": "hex",
         "TOCSIN_ALEXANDRIA_AUDIT_MAX_AGE": "1h",
+        "TOCSIN_ALEXANDRIA_RESTORE_TABLES": "users:created_at",
         "TOCSIN_ALEXANDRIA_BACKUP_FILE": str(estate.backup),
+        "TOCSIN_ALEXANDRIA_SQLITE_ENABLED": "true",
+        "TOCSIN_ALEXANDRIA_SQLITE_FILE": str(estate.sqlite),
     }
 
 
@@ -94,7 +98,7 @@ def _probes(estate: AlexandriaEstate, folder: Path, window: str) -> dict[str, di
         "keys": [{"id": "k1", "secret": estate.audit_log.key}],
         "mark": {"file": str(folder / f"{CHAIN}.mark"), "key_file": str(folder / "key")},
         "evidence": {"folder": str(folder / "evidence")},
-        "full_walk": {"every": "1s"},
+        "full_walk": {"every": "1ms"},  # at each run, also at one that the platform's own verification asks for
         "settle": "100ms",
     }
     return probes
@@ -203,20 +207,33 @@ def _reload_licence(e: AlexandriaEstate) -> None:
     e.restart_api()
 
 
-def _tamper(rows: str, statement: str) -> tuple[Act, Act]:
-    """Do something to rows of the audit log, and put them back as they were."""
+def _tamper(rows: str, statement: str, table: str = TABLE, key: str = "seq") -> tuple[Act, Act]:
+    """Do something to rows of a table, the audit log say, and put them back as they were."""
+    kept = f"{table}_kept"
     return (
-        lambda e: e.sql(f"CREATE TABLE kept AS SELECT * FROM {TABLE} WHERE {rows}; {statement}"),
+        lambda e: e.sql(f"CREATE TABLE {kept} AS SELECT * FROM {table} WHERE {rows}; {statement}"),
         lambda e: e.sql(
-            f"DELETE FROM {TABLE} WHERE seq IN (SELECT seq FROM kept); INSERT INTO {TABLE} SELECT * FROM kept; "
-            "DROP TABLE kept"
+            f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {kept}); INSERT INTO {table} SELECT * FROM {kept}; "
+            f"DROP TABLE {kept}"
         ),
     )
 
 
+def _damage_sqlite(e: AlexandriaEstate) -> None:
+    shutil.copy(e.sqlite, e.sqlite.with_suffix(".whole"))
+    with e.sqlite.open("r+b") as raw:
+        raw.seek(4096)  # the second page: the table's own
+        raw.write(b"\xff" * 4096)
+
+
+def _mend_sqlite(e: AlexandriaEstate) -> None:
+    shutil.copy(e.sqlite.with_suffix(".whole"), e.sqlite)
+
+
 _EARLY = f"seq IN (SELECT seq FROM {TABLE} WHERE tenant_id = 'practice' ORDER BY seq LIMIT 3 OFFSET 5)"
 _LAST = f"seq IN (SELECT seq FROM {TABLE} WHERE tenant_id = 'practice' ORDER BY seq DESC LIMIT 3)"
-_KEPT = "seq IN (SELECT seq FROM kept)"
+_KEPT = f"seq IN (SELECT seq FROM {TABLE}_kept)"
+_NEWER = "created_at > now() - interval '50 hours'"
 
 ACTIONS: dict[str, tuple[Act, Act]] = {
     # Pods, through the API server's watches
@@ -255,6 +272,7 @@ ACTIONS: dict[str, tuple[Act, Act]] = {
     "renew-licence": (lambda e: e.install(License(days=202)), _reload_licence),
     "drop-licence-secret": (lambda e: e.drop_secret("alexandria-ee-license"), _reload_licence),
     "drop-dsn-secret": (lambda e: e.drop_secret("alexandria-ee"), lambda e: e.furnish_dsn()),
+    "damage-sqlite": (_damage_sqlite, _mend_sqlite),
     "stop-alexandria-database": (lambda e: e.database.stop(), lambda e: e.database.start()),
     # What the logs say
     "log-missing-socket": _log("dial unix /run/alexandria/orchestrator.sock: no such file or directory"),
@@ -275,6 +293,7 @@ ACTIONS: dict[str, tuple[Act, Act]] = {
     "delete-audit-rows": _tamper(_EARLY, f"DELETE FROM {TABLE} WHERE {_KEPT}"),
     "cut-audit-log": _tamper(_LAST, f"DELETE FROM {TABLE} WHERE {_KEPT}"),
     "age-audit-rows": _tamper("true", f"UPDATE {TABLE} SET created_at = created_at - interval '2 hours'"),
+    "restore-older-rows": _tamper(_NEWER, f"DELETE FROM users WHERE {_NEWER}", "users", "id"),
     "distrust-chain": (_api(chain_trusted=False), _api(chain_trusted=True)),
     "age-backup": (lambda e: os.utime(e.backup, (time.time() - 2 * 86400,) * 2), lambda e: os.utime(e.backup)),
 }

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import sqlite3
 import tempfile
 import threading
 import time
 from collections.abc import Coroutine, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -36,6 +37,12 @@ POD = "alexandria-0"
 DEPLOYMENTS = "/apis/apps/v1/namespaces/alexandria/deployments"
 RELEASE = "sh.helm.release.v1.alexandria-ee.v1"
 INDEX = '<!doctype html><html><head><title>Alexandria</title></head><body><div id="root"></div></body></html>'
+
+USERS = """
+CREATE TABLE users (id bigserial PRIMARY KEY, created_at timestamptz NOT NULL);
+INSERT INTO users (created_at) SELECT now() - i * interval '1 hour' FROM generate_series(1, 100) i;
+"""
+"""A table that only grows, beside the audit log. The platform does not publish its own."""
 
 
 class RealDatabase:
@@ -85,7 +92,8 @@ class Loop:
 
 class AlexandriaEstate:
     """The platform's parts, well when the context is entered. ``license_file``: what is in the licence's Secret;
-    ``backup``: the file whose time says when the database was saved; ``api_started``: the api container (Unix time)."""
+    ``backup``: the file whose time says when the database was saved; ``sqlite``: a database in a file, as one published
+    page has it; ``api_started``: the api container (Unix time)."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -97,6 +105,9 @@ class AlexandriaEstate:
             self.license_file = LicenseFile(folder / "license.key")
             self.backup = folder / "backup.dump"
             self.backup.touch()
+            self.sqlite = folder / "alexandria.db"
+            with closing(sqlite3.connect(self.sqlite)) as database:
+                database.execute("CREATE TABLE tenants (slug TEXT)")
             self.kubernetes = stack.enter_context(Kubernetes())
             self.namespace = "alexandria"
             self.kubernetes.create_namespace(self.namespace)
@@ -109,6 +120,7 @@ class AlexandriaEstate:
             self.loop = stack.enter_context(Loop())
             self.audit_log = AuditLog(RealDatabase(self.database))  # type: ignore[arg-type]
             self.loop.call(self.audit_log.furnish())
+            self.sql(USERS)
             self.api = AlexandriaApi(self.orchestrator.socket, self.audit_log)
             self.site = Site(free_port(), self.api.build)
             self.start_api()

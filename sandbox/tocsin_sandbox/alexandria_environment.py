@@ -56,6 +56,7 @@ def variables(estate: Estate) -> dict[str, str]:
         "TOCSIN_ALEXANDRIA_AUDIT_PARTITION": "tenant_id",
         "TOCSIN_ALEXANDRIA_AUDIT_ENCODING": "hex",
         "TOCSIN_ALEXANDRIA_AUDIT_MAX_AGE": "10m",
+        "TOCSIN_ALEXANDRIA_RESTORE_TABLES": f"{TABLE}:created_at",
         "TOCSIN_ALEXANDRIA_BACKUP_FILE": str(estate.backup),
         "SANDBOX_ALEXANDRIA_FOLDER": str(estate.license_file.path.parent),
         "SANDBOX_ALEXANDRIA_AUDIT_KEY": estate.audit_log.key,

@@ -36,6 +36,8 @@ SHARED = {
     "alexandria-audit-chain": {"alexandria-audit-writer"},
 }  # fmt: skip
 """Probes whose faults touch the same thing, the pod or the rows of the audit log, although none explains another."""
+ASKS = {"alexandria-setup-closed": ["alexandria-ready"]}
+"""Probes that cannot tell anything while others fail, although these explain none of their failures."""
 
 
 @dataclass
@@ -98,7 +100,7 @@ def _shown(drill: Drill) -> set[str]:
 @cache
 def _reach(probe: str) -> frozenset[str]:
     """The probe and all that may explain its failure."""
-    direct = OVERLAID.get(probe) or shipped_subject().known[probe].depends_on
+    direct = OVERLAID.get(probe) or ASKS.get(probe) or shipped_subject().known[probe].depends_on
     return frozenset((probe,)).union(*map(_reach, direct))
 
 
