@@ -11,8 +11,10 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Any, Generic, TypeVar
 
 import yaml
@@ -28,7 +30,7 @@ PATIENCE = 30.0
 HEAL = 90.0
 ROUND = 1.0
 """Seconds in which what else the same round found is confirmed."""
-_POLL = 0.1
+_POLL = 0.2
 
 EstateT = TypeVar("EstateT")
 Act = Callable[[EstateT], object]
@@ -75,13 +77,15 @@ class Faulting(Generic[EstateT]):
     actions: Mapping[str, tuple[Act[EstateT], Act[EstateT]]]
     missing: frozenset[str] = frozenset()
     seen: list[Seen] = field(default_factory=list)
+    _caused: Event = field(default_factory=Event)
 
     def well(self, seconds: float = HEAL) -> None:
         """Waits until every probe has run and is ok."""
-        try:
-            self.daemon.until(lambda: not self.bad(), "to find everything well", seconds)
-        except AssertionError as error:
-            raise AssertionError(f"{json.dumps(self.bad(), indent=1)}\n{error}") from None
+        deadline = time.time() + seconds
+        while bad := self.bad():
+            if time.time() > deadline:
+                raise AssertionError(f"not well after {seconds:g} s: {json.dumps(bad, indent=1)}\n{self.daemon.tail()}")
+            time.sleep(_POLL)
 
     def bad(self) -> dict[str, str]:
         """By probe, what keeps it from being ok: confirmed, or as its last run says."""
@@ -97,11 +101,18 @@ class Faulting(Generic[EstateT]):
         board = self.daemon.probes()
         found = [Seen(drill, _shown(drill), board[_shown(drill).probe]["every_seconds"]) for drill in drills]
         began: dict[str, float] = {}
+        self._caused.clear()
         try:
-            for drill in drills:
-                self.actions[drill.estate][0](self.estate)
-                began[drill.name] = time.time()
-            self._watch(found, began)
+            with ThreadPoolExecutor(1) as pool:
+                # From the first cause on: the last of several may take its time.
+                watching = pool.submit(self._watch, found, began)
+                try:
+                    for drill in drills:
+                        self.actions[drill.estate][0](self.estate)
+                        began[drill.name] = time.time()
+                finally:
+                    self._caused.set()
+                watching.result()
             time.sleep(ROUND)
             self._judge(found)
         finally:
@@ -113,10 +124,11 @@ class Faulting(Generic[EstateT]):
 
     def _watch(self, found: Iterable[Seen], began: Mapping[str, float]) -> None:
         waiting = list(found)
-        deadline = time.time() + PATIENCE
-        while waiting and time.time() < deadline:
+        while waiting and not (self._caused.is_set() and time.time() > max(began.values(), default=0.0) + PATIENCE):
             board = self.daemon.probes()
             for seen in waiting:
+                if seen.drill.name not in began:
+                    continue
                 probe = board[seen.shown.probe]
                 told = (probe["status"], probe["reason"]) == (seen.shown.status, seen.shown.reason)
                 if told and seen.seconds is None:
