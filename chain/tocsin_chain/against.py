@@ -14,7 +14,8 @@ from tocsin_chain.marks import ChainMark, Point
 class Sight:
     """What has to be looked at in the table to judge a mark.
 
-    ``head``: the last row's key; None for an empty chain. ``first``: the first row's key and MAC.
+    ``head``: the last row's key; None for an empty chain. ``first``: the first row's key and MAC. ``first_good``:
+    whether that row verifies; None when unknown.
     ``at_mark``: the MAC stored at the mark's key; None when no row is there. ``mark_good``: whether that row
     verifies; None when unknown. ``after``, ``after_previous``: the first row beyond the mark's key.
     ``after_known``: ``after_previous`` is the genesis value or the MAC of a row before the mark's key.
@@ -24,6 +25,7 @@ class Sight:
 
     head: Key | None
     first: tuple[Key, bytes] | None = None
+    first_good: bool | None = None
     at_mark: bytes | None = None
     mark_good: bool | None = None
     after: Key | None = None
@@ -69,11 +71,13 @@ def judge(mark: ChainMark, sight: Sight, *, restored: bool, linkage_told: bool) 
 
 
 def judge_head(mark: ChainMark, sight: Sight, *, pruned: bool) -> Break | None:
-    """Rows missing at the start that linkage cannot see, because the new first row was made to look like one."""
-    if sight.first is None or pruned or sight.first == (mark.first.key, mark.first.mac):
+    """Rows missing at the start that linkage cannot see, because the new first row was made to look like one; or
+    rows put before it, which leave the mark itself undisputed."""
+    if sight.first is None or pruned or sight.first[0] == mark.first.key:
         return None
-    if sight.first[0] == mark.first.key:
-        return None
+    if sight.first[0] < mark.first.key:
+        kind = BreakKind.MODIFIED if sight.first_good is False else BreakKind.FORKED
+        return Break(kind, sight.first[0], sight.first[0], 1)
     return Break(BreakKind.HEAD_TRUNCATED, sight.first[0], sight.first[0], 0, note="the verified first row is gone")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from tocsin.model import CommonReason
 from tocsin.sdk import ProbeContext, ProbeFault
@@ -39,12 +40,18 @@ async def anchored(ctx: ProbeContext, settings: AnchorSettings) -> Point:
     return Point((number,), mac)
 
 
-async def anchored_break(ctx: ProbeContext, settings: AnchorSettings, source: Source) -> Break | None:
-    """The break that the anchored value shows. Inside a snapshot. Raises `ProbeFault`."""
+async def anchored_break(
+    ctx: ProbeContext, settings: AnchorSettings, source: Source, *, retention: bool
+) -> Break | None:
+    """The break that the anchored value shows. ``retention``: the platform prunes, so that an anchored row before the
+    first one left says nothing. Inside a snapshot. Raises `ProbeFault`."""
     point = await anchored(ctx, settings)
     mark = ChainMark(point, point)
     sight = await sight_of(source, settings.chain, mark)
-    return judge(mark, sight, restored=False, linkage_told=False)
+    if retention and sight.first is not None and point.key < sight.first[0]:
+        return None
+    found = judge(mark, sight, restored=False, linkage_told=False)
+    return found and replace(found, note="the anchored value says otherwise")
 
 
 def _word(words: str, at: int) -> str:

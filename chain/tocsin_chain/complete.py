@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from tocsin_chain.fragments import Row, Summary
-from tocsin_chain.increment import is_accepted
+from tocsin_chain.increment import is_accepted, whole_again
 from tocsin_chain.judging import breaks_of, disputes_mark, head_pruned
 from tocsin_chain.marks import MAX_OPEN, ChainMark, Marks, OpenBreak, Point
 from tocsin_chain.settings import HashChainSettings
@@ -67,4 +67,8 @@ async def _judged(
         pruned = await head_pruned(source, settings, chain, mark, row, now)
     trusted = mark.head.key if mark is not None and mark.resume is None else None
     breaks = await breaks_of(source, chain, summary, trusted=trusted, pruned=pruned)
-    return [OpenBreak(chain, item, now) for item in breaks if not await is_accepted(source, marks, chain, item)]
+    found = [OpenBreak(chain, item, now) for item in breaks if not await is_accepted(source, marks, chain, item)]
+    if settings.replica_dsn is None:
+        return found
+    # A replica that caught up while it was walked seems to lack rows; the primary knows.
+    return [item for item in found if not await whole_again(source, item)]

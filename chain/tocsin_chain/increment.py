@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tocsin_chain.breaks import Break, BreakKind
@@ -116,22 +116,34 @@ class _Run:
         names = self._turn(sorted(self.done.marks.chains), MARKS_PER_RUN, turn)
         before = self.done.marks.chains
         keys = sorted({point.key for name in names for point in (before[name].first, before[name].head)})
-        chains: list[str] = []
+        heads: dict[str, Key] = {}
         page = _Page()
         async with source.snapshot():
             self.done.identity = await identity_of(source.connection)
             if source.layout.by_chain:
-                chains = await source.chains()
+                heads = await source.heads()
             else:
                 page = await self._page(None, start)
             marked = await source.stored(keys=keys) if keys else []
         if source.layout.by_chain:
-            for chain in chains:
-                mark = self.chains.get(chain)
-                await self._pages(chain, mark.cursor.key if mark else None)
+            await self._grown(heads, turn)
         else:
             await self._pages(None, start, page)
         self._known_marks(names, marked)
+
+    async def _grown(self, heads: Mapping[str, Key], turn: int) -> None:
+        """Reads the chains whose last row is not the one that was verified last; the others cost nothing."""
+        self.done.heads |= heads
+        names = sorted(heads)
+        begin = turn % max(1, len(names))
+        for chain in [*names[begin:], *names[:begin]]:
+            mark = self.chains.get(chain)
+            if mark is not None and mark.cursor.key == heads[chain]:
+                continue
+            if self._left() < 0:
+                self.done.behind = True
+                return
+            await self._pages(chain, mark.cursor.key if mark else None)
 
     async def _page(self, chain: str | None, above: Key | None) -> _Page:
         """The next rows, not torn apart where several have the same key. Inside a snapshot."""
@@ -254,15 +266,20 @@ class _Run:
         pruned = False
         if not first or decoded(first[0].mac, source.reading.mac_encoding) != mark.first.mac:
             first_row = source.row(first[0]) if first else None
-            pruned = await head_pruned(source, self.settings, chain, mark, first_row, self.now)
+            if first_row is None or first_row.key > mark.first.key:
+                pruned = await head_pruned(source, self.settings, chain, mark, first_row, self.now)
             if not first and pruned:
                 return
             if first_row is not None and pruned:
                 mark = replace(mark, first=Point(first_row.key, first_row.mac, 1, first_row.time))
                 self.chains[chain] = mark
         identity = self.done.marks.identity
-        found = against_mark(mark, sight, identity, self.done.identity, pruned=pruned, rolled=self.rolled)
-        if found is not None and disputes_mark(found):
+        # A restored database writes on, and some day is ahead of where it was: what was rolled back stays so.
+        rolled = self.rolled or any(
+            item.chain == chain and item.found.kind is BreakKind.ROLLED_BACK for item in self.open.values()
+        )
+        found = against_mark(mark, sight, identity, self.done.identity, pruned=pruned, rolled=rolled)
+        if found is not None and disputes_mark(found) and found.first >= mark.first.key:
             await self._dispute(chain, mark, found, only)
             return
         if mark.resume is not None:

@@ -74,6 +74,7 @@ def sight_of(mark: ChainMark, rows: Sequence[Row], genesis: bytes) -> Sight:
     return Sight(
         head=rows[-1].key if rows else None,
         first=(rows[0].key, rows[0].mac) if rows else None,
+        first_good=rows[0].good if rows else None,
         at_mark=at.mac if at else None,
         mark_good=at.good if at else None,
         after=after.key if after else None,

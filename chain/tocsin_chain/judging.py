@@ -106,6 +106,7 @@ async def sight_of(source: Source, chain: str, mark: ChainMark) -> Sight:
     return Sight(
         head=last[0].key if last else None,
         first=(first[0].key, decoded(first[0].mac, encoding)) if first else None,
+        first_good=source.row(first[0]).good if first else None,
         at_mark=stored.get(mark.head.key),
         mark_good=source.row(at).good if at is not None else None,
         after=after_row.key if after_row else None,

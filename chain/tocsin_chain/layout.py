@@ -56,7 +56,7 @@ async def describe(connection: Any, settings: HashChainSettings) -> Layout:
     if oid is None:
         raise ProbeFault(ChainReason.TABLE_MISSING, f"there is no table {settings.table}")
     records = await connection.fetch(
-        "SELECT a.attname AS name, y.typname AS type, a.attnum AS number FROM pg_attribute a "
+        "SELECT a.attname AS name, y.typname AS type, a.attnum AS number, a.attnotnull AS filled FROM pg_attribute a "
         "JOIN pg_type y ON y.oid = a.atttypid "
         "WHERE a.attrelid = $1::bigint::oid AND a.attnum > 0 AND NOT a.attisdropped",
         oid,
@@ -76,11 +76,13 @@ async def describe(connection: Any, settings: HashChainSettings) -> Layout:
     ]
     rows = int(await connection.fetchval("SELECT reltuples::bigint FROM pg_class WHERE oid = $1::bigint::oid", oid))
     wanted = [numbers[name] for name in settings.order_by]
-    chained = [numbers[settings.partition_by], *wanted] if settings.partition_by else None
+    filled = {record["name"] for record in records if record["filled"]}
+    # Rows without a partition are a chain, too, which no index keeps apart.
+    chained = [numbers[settings.partition_by], *wanted] if settings.partition_by in filled else None
     by_chain = chained is not None and any(columns[: len(chained)] == chained for columns in indexes)
     ordered = any(columns[: len(wanted)] == wanted for columns in indexes)
     if not by_chain and not ordered and rows > SMALL_TABLE:
-        columns_text = ", ".join([*([settings.partition_by] if settings.partition_by else []), *settings.order_by])
+        columns_text = ", ".join([*([settings.partition_by] if chained else []), *settings.order_by])
         raise ProbeFault(ChainReason.INDEX_MISSING, f"create an index on {settings.table} ({columns_text})")
     on_server = form is not None and form.on_server
     time = settings.time_column or (settings.order_by[0] if order_types[0] in ("timestamptz", "timestamp") else "")

@@ -197,6 +197,14 @@ SEEING: tuple[Case, ...] = (
         "the chain goes on past it",
     ),
     Case(
+        "insert_first",
+        "a row is put before the first one, without the key",
+        Where.EDITED,
+        Walk.FULL,
+        _by(_K.FORKED, _K.MODIFIED),
+        "the chain begins behind it; the incremental walk looks whether the first row is there, not for one before it",
+    ),
+    Case(
         "insert_last",
         "a row is appended with a right previous MAC but without the key",
         Where.EDITED,
@@ -230,7 +238,7 @@ SEEING: tuple[Case, ...] = (
     ),
     Case(
         "replay_suffix",
-        "the newest rows are appended once more",
+        "rows, old or new, are appended once more",
         Where.EDITED,
         Walk.INCREMENTAL,
         _by(_K.DUPLICATED, _K.DUPLICATED),
@@ -283,6 +291,14 @@ SEEING: tuple[Case, ...] = (
         Walk.TAIL,
         _by(None, _K.MODIFIED),
         "linkage needs no key",
+    ),
+    Case(
+        "renumber",
+        "a row gets another sequence number and keeps its place, where the MAC covers the number",
+        Where.EDITED,
+        Walk.TAIL,
+        _by(None, _K.MODIFIED),
+        "linkage only looks at the order, which stays; so does a MAC that does not cover the number",
     ),
     Case(
         "delete_tail_older_mark",

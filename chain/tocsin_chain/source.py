@@ -207,15 +207,19 @@ class Source:
         )
         return None if record is None else _key(list(record.values()))
 
-    async def chains(self) -> list[str]:
-        """All chains, by a loose scan of the index that leads with the partition."""
-        column = self.layout.partition
+    async def heads(self) -> dict[str, Key]:
+        """All chains and their last keys, by a loose scan of the index that leads with the partition."""
+        layout = self.layout
+        column = layout.partition
+        keys = ", ".join(f"{name} AS k{at}" for at, name in enumerate(layout.order))
+        order = ", ".join(f"{name} DESC" for name in layout.order)
         records = await self.connection.fetch(
-            f"WITH RECURSIVE c AS ((SELECT {column} AS p FROM {self.layout.table} t ORDER BY 1 LIMIT 1) UNION ALL "
-            f"SELECT (SELECT {column} FROM {self.layout.table} t WHERE {column} > c.p ORDER BY 1 LIMIT 1) FROM c "
-            "WHERE c.p IS NOT NULL) SELECT p::text AS p FROM c WHERE p IS NOT NULL"
+            f"WITH RECURSIVE c AS ((SELECT {column} AS p FROM {layout.table} t ORDER BY 1 LIMIT 1) UNION ALL "
+            f"SELECT (SELECT {column} FROM {layout.table} t WHERE {column} > c.p ORDER BY 1 LIMIT 1) FROM c "
+            f"WHERE c.p IS NOT NULL) SELECT c.p::text AS part, l.* FROM c CROSS JOIN LATERAL (SELECT {keys} "
+            f"FROM {layout.table} t WHERE {column} = c.p ORDER BY {order} LIMIT 1) l"
         )
-        return [record["p"] for record in records]
+        return {record["part"]: _key([record[f"k{at}"] for at in range(len(layout.order))]) for record in records}
 
     async def count(self, chain: str | None, first: Key, last: Key) -> int:
         """How many rows there are from ``first`` to ``last``, both included."""
@@ -262,7 +266,9 @@ class Source:
         layout = self.layout
         where: list[str] = []
         arguments: list[Any] = []
-        if chain is not None and layout.partition:
+        if chain == "" and layout.partition:
+            where.append(f"({layout.partition} IS NULL OR {layout.partition}::text = '')")
+        elif chain is not None and layout.partition:
             arguments.append(chain)
             where.append(f"{layout.partition} = $1::text::{layout.partition_type}")
         for key, comparison in ((above, ">=" if inclusive else ">"), (upto, "<="), (below, "<")):
@@ -391,7 +397,7 @@ async def identity_of(connection: Any) -> Identity:
     record = await connection.fetchrow(
         "SELECT (SELECT system_identifier::text FROM pg_control_system()) AS system, "
         "(SELECT timeline_id FROM pg_control_checkpoint()) AS timeline, "
-        "(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END "
+        "(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END "
         "- '0/0'::pg_lsn)::bigint AS lsn, current_setting('server_version') AS version"
     )
     return Identity(record["system"] or "", record["timeline"] or 0, record["lsn"] or 0, record["version"])

@@ -46,11 +46,11 @@ async def begin(source: Source, now: float, chunk: int) -> Progress:
     """A walk that starts at the first row."""
     async with source.snapshot():
         bound = await source.end(None, last=True) if not source.layout.by_chain else None
-        queue = tuple(await source.chains()) if source.layout.by_chain else ()
-        if source.layout.by_chain and queue:
-            bound = await _highest(source)
+        heads = await source.heads() if source.layout.by_chain else {}
+        if heads:
+            bound = max(heads.values())
     estimate = max(source.layout.rows, 0)
-    return Progress(now, bound, queue, source.layout.by_chain, None, chunk, {}, 0, estimate)
+    return Progress(now, bound, tuple(heads), source.layout.by_chain, None, chunk, {}, 0, estimate)
 
 
 async def advance(
@@ -159,12 +159,6 @@ def _joined(progress: Progress, segment: Segment, found: dict[str, Summary]) -> 
     if not segment.last:
         return replace(progress, position=segment.upto)
     return replace(progress, position=None, queue=progress.queue[1:], ended=not progress.queue[1:])
-
-
-async def _highest(source: Source) -> Key | None:
-    """The highest key over all chains, where no index gives it at once."""
-    keys = [await source.end(chain, last=True) for chain in await source.chains()]
-    return max((key for key in keys if key is not None), default=None)
 
 
 def progress_json(progress: Progress) -> dict[str, Any]:

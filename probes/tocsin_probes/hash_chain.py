@@ -62,6 +62,8 @@ class HashChain(Probe):
         self._workers: Workers | None = None
         self._turn = 0
         self._held: dict[str, float] = {}
+        self._captured: dict[tuple[object, ...], str] = {}
+        # Bundles by break. The mark remembers them, too, but not while it is in doubt itself, nor what an anchor shows.
 
     async def run(self, ctx: ProbeContext) -> Outcome:
         memory = Memory(self.settings, ctx.probe)
@@ -116,7 +118,8 @@ class HashChain(Probe):
             self._layout = None
             raise
         marks, fresh = done.marks, list(done.fresh)
-        findings = [await self._anchor(ctx, source)] if self.settings.anchor else []
+        anchored, anchor_finding = await self._anchor(ctx, marks, source)
+        findings: list[Finding | None] = [anchor_finding]
         walk, walk_finding = await self._full_walk(ctx, memory, marks, source)
         findings.append(walk_finding)
         if walk is not None and walk.done:
@@ -124,9 +127,12 @@ class HashChain(Probe):
             fresh += found
         elif self._late(marks, ctx.now()):
             findings.append(Finding.of(ChainReason.WALK_LATE, "the full walk does not come to its end"))
-        marks, capture_finding = await self._capture(ctx, memory, marks, done, source)
+        told, capture_finding = await self._capture(
+            ctx, memory, replace(marks, open=marks.open + anchored), done, source
+        )
+        marks = replace(marks, open=told.open[: len(marks.open)])
         findings.append(capture_finding)
-        findings += [self._told(item) for item in marks.open[:MAX_FINDINGS]]
+        findings += [self._told(item) for item in told.open[:MAX_FINDINGS]]
         if rolled:
             findings.append(Finding.of(ChainReason.ROLLED_BACK, recalled.detail, "mark"))
         else:
@@ -134,7 +140,7 @@ class HashChain(Probe):
         if walk is not None and walk.done:
             self._end_workers()
             memory.save_walk(None)
-        self._measure(ctx, marks, done.heads, walk)
+        self._measure(ctx, told, done.heads, walk)
         checked = f"{done.checked} new rows verified"
         return Outcome.of(filter(None, findings), f"{checked}, more to come" if done.behind else checked)
 
@@ -206,8 +212,9 @@ class HashChain(Probe):
         kept: list[OpenBreak] = []
         finding, taken = None, 0
         for item in marks.open:
-            if item.evidence or taken >= CAPTURES_PER_RUN:
-                kept.append(item)
+            name = item.evidence or self._captured.get(item.identity, "")
+            if name or taken >= CAPTURES_PER_RUN:
+                kept.append(replace(item, evidence=name))
                 continue
             taken += 1
             try:
@@ -227,6 +234,7 @@ class HashChain(Probe):
             except (CaptureFailed, ProbeFault, OSError) as error:
                 finding = Finding.of(ChainReason.EVIDENCE_FAILED, str(error), item.chain)
                 kept.append(item)
+        self._captured = {item.identity: item.evidence for item in kept if item.evidence}
         return replace(marks, open=tuple(kept)), finding
 
     async def _save(
@@ -246,14 +254,22 @@ class HashChain(Probe):
             return None
         return Finding.of(CommonReason.DEPENDENCY_UNKNOWN, f"the second witness: {unwitnessed}", "witness")
 
-    async def _anchor(self, ctx: ProbeContext, source: Source) -> Finding | None:
-        assert self.settings.anchor is not None
+    async def _anchor(
+        self, ctx: ProbeContext, marks: Marks, source: Source
+    ) -> tuple[tuple[OpenBreak, ...], Finding | None]:
+        """The break that only the anchored value shows; it lasts until the platform anchors anew."""
+        anchor = self.settings.anchor
+        if anchor is None:
+            return (), None
         try:
             async with source.snapshot():
-                found = await anchored_break(ctx, self.settings.anchor, source)
+                found = await anchored_break(ctx, anchor, source, retention=self.settings.retention is not None)
         except ProbeFault as fault:
-            return Finding.of(CommonReason.DEPENDENCY_UNKNOWN, f"the anchored value: {fault}", "anchor")
-        return None if found is None else self._told(OpenBreak(self.settings.anchor.chain, found, ctx.now()))
+            return (), Finding.of(CommonReason.DEPENDENCY_UNKNOWN, f"the anchored value: {fault}", "anchor")
+        known = {(item.chain, item.found.kind) for item in marks.open}
+        if found is None or (anchor.chain, found.kind) in known:
+            return (), None
+        return (OpenBreak(anchor.chain, found, ctx.now()),), None
 
     def _told(self, item: OpenBreak) -> Finding:
         found = item.found

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+import pytest
 
 from estate.servers.postgresql import PostgreSQL
 from tests.probing import Probed, RealClock, probe_once
 from tocsin.sdk import HttpClient, ProbeContext
 from tocsin_chain import operations
+from tocsin_chain.fragments import Summary
+from tocsin_chain.layout import Layout
+from tocsin_chain.reading import Reading
+from tocsin_chain.segments import Segment, verify_segment
 from tocsin_chain.settings import HashChainSettings
+from tocsin_chain.source import open_source
+from tocsin_probes import hash_chain
 from tocsin_probes.hash_chain import HashChain
 
 KEY = "the platform's audit key"
@@ -45,7 +55,7 @@ def mac_of(previous: str, tenant: str, principal: str, action: str, key: str = K
     return hmac.new(key.encode(), message.encode(), hashlib.sha256).hexdigest()
 
 
-async def append(connection: Any, tenant: str, principal: str, action: str, key_id: str = "k1") -> int:
+async def append(connection: Any, tenant: str, principal: str, action: str, key_id: str = "k1", key: str = KEY) -> int:
     """One row, inside the caller's transaction, which holds the tenant's lock until it ends."""
     await connection.execute("SELECT pg_advisory_xact_lock(hashtext($1))", tenant)
     previous = await connection.fetchval(_LAST, tenant) or GENESIS
@@ -58,9 +68,54 @@ async def append(connection: Any, tenant: str, principal: str, action: str, key_
             action,
             key_id,
             previous,
-            mac_of(previous, tenant, principal, action),
+            mac_of(previous, tenant, principal, action, key),
         )
     )
+
+
+@contextmanager
+def own_database(server: PostgreSQL) -> Iterator[str]:
+    """A database for the tests of one file; `emptied` for each of them. Making one takes longer than most tests."""
+    name = f"chain-{secrets.token_hex(4)}"
+    server.create_database(name)
+    try:
+        yield name
+    finally:
+        server.drop_database(name)
+
+
+def emptied(server: PostgreSQL, database: str) -> str:
+    """The database with nothing in it."""
+    server.execute(
+        "DROP SCHEMA public CASCADE; CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO PUBLIC", database=database
+    )
+    return database
+
+
+class InThisProcess:
+    """Stands in for `tocsin_chain.segments.Workers` where a test is about what is found: the same verification, on a
+    session of its own, without the second that a process takes to start."""
+
+    count = 1
+
+    def __init__(self, reading: Reading, layout: Layout, count: int, *, yielding: bool = True) -> None:
+        self._reading, self._layout = reading, layout
+
+    async def verify(self, segment: Segment) -> dict[str, Summary]:
+        source = await open_source(self._reading, timeout=5.0, layout=self._layout)
+        try:
+            return await verify_segment(source, segment)
+        finally:
+            await source.close()
+
+    def close(self) -> None:
+        return None
+
+
+def without_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Full walks of this test verify in its own process."""
+    monkeypatch.setattr(operations, "Workers", InThisProcess)
+    monkeypatch.setattr(hash_chain, "Workers", InThisProcess)
 
 
 @dataclass
@@ -100,7 +155,9 @@ class Platform:
     def execute(self, sql: str) -> list[tuple[str, ...]]:
         return self.server.execute(sql, database=self.database)
 
-    async def write(self, count: int, *tenants: str) -> list[int]:
+    async def write(
+        self, count: int, *tenants: str, key_id: str = "k1", key: str = KEY, word: str = "did"
+    ) -> list[int]:
         """Rows of the tenants in turn; their sequences."""
         connection = await asyncpg.connect(self.dsn)
         try:
@@ -108,7 +165,9 @@ class Platform:
             for number in range(count):
                 async with connection.transaction():
                     tenant = (tenants or ("t1",))[number % len(tenants or ("t1",))]
-                    written.append(await append(connection, tenant, f"user{number % 7}", f"did {number}"))
+                    written.append(
+                        await append(connection, tenant, f"user{number % 7}", f"{word} {number}", key_id, key)
+                    )
             return written
         finally:
             await connection.close()

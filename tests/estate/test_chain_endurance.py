@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -142,6 +143,68 @@ if __name__ == "__main__":
 """
 
 
+_MARK_WRITER = """
+import asyncio, json, os, random, signal, sys, time
+from pathlib import Path
+from tests.estate.chain_platform import NAME
+from tocsin_chain.marks import ChainMark, Marks, Point
+from tocsin_chain.memory import Memory
+from tocsin_chain.recall import recall
+from tocsin_chain.settings import HashChainSettings
+from tocsin_chain.vault import create_key
+
+memory = Memory(HashChainSettings.model_validate_json(sys.argv[1]), NAME)
+key = create_key(memory.places.key)
+points = tuple(Point((at,), bytes(32), at) for at in range(16))
+first = Marks(NAME, "", chains={f"t{at}": ChainMark(points[0], points[-1], points) for at in range(100)})
+
+def known():
+    found = recall(key, NAME, memory.places.mark.read_bytes(), memory.witness.path.read_bytes(), has_witness=True,
+                   writer=memory.writer())
+    assert found.doubt is None, found.detail
+    assert len(found.marks.chains) == 100
+    return found.marks
+
+async def write(marks, times, begun=None):
+    for at in range(times):
+        marks, problem = await memory.save(None, marks, float(at))
+        assert not problem, problem
+        if begun is not None and at == 0:
+            os.write(begun, b"x")
+
+def killed():
+    rng = random.Random(11)
+    asyncio.run(write(first, 1))
+    torn, generation = 0, 1
+    for _ in range(int(sys.argv[2])):
+        marks = known()
+        reading, begun = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                asyncio.run(write(marks, 1_000_000, begun))
+            finally:
+                os._exit(1)
+        os.close(begun)
+        os.read(reading, 1)
+        os.close(reading)
+        time.sleep(rng.random() * 0.03)
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        assert os.WIFSIGNALED(status), status
+        now = known().generations[memory.writer()]
+        assert now >= generation
+        generation = now
+        left = list(memory.places.mark.parent.glob(".*.new")) + list(memory.witness.path.parent.glob(".*.new"))
+        torn += bool(left)
+        for file in left:
+            file.unlink()
+    print(json.dumps({"torn": torn, "generation": generation}))
+
+killed()
+"""
+
+
 def _session(leader: int) -> list[str]:
     """The processes of a session, after they had a moment to see that its leader is gone."""
     for _ in range(50):
@@ -163,8 +226,6 @@ async def _killed(platform: Platform, times: int, tmp_path: Path) -> None:
     await platform.bootstrap()
     rng = random.Random(7)
     memory = Memory(platform.configured(), NAME)
-    import json
-
     settings = platform.configured(full_walk={"every": "4s", "chunk": 100, "rows_per_second": 4000})
     plain = settings.model_dump(mode="json", by_alias=True, exclude_none=True)
     plain |= {"dsn": platform.dsn, "keys": [{"id": "k1", "secret": "the platform's audit key"}]}
@@ -207,6 +268,35 @@ async def test_killed_at_any_moment_it_resumes_with_a_valid_mark(platform: Platf
 @pytest.mark.timeout(900)
 async def test_killed_a_hundred_times_it_resumes_with_a_valid_mark(platform: Platform, tmp_path: Path) -> None:
     await _killed(platform, 100, tmp_path)
+
+
+async def test_killed_a_hundred_times_while_it_writes_its_mark_there_is_always_a_valid_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both, the mark and its witness, each kill at a random moment of a process that does nothing but write them."""
+    monkeypatch.setenv("TOCSIN_STATE_DIR", str(tmp_path / "state"))
+    script = tmp_path / "writer.py"
+    script.write_text(_MARK_WRITER)
+    plain = {
+        "dsn": "postgresql://127.0.0.1/none",
+        "table": "t",
+        "mac_column": "m",
+        "previous_column": "p",
+        "witness": {"file": str(tmp_path / "witness")},
+    }
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, str(script), json.dumps(plain), "100"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["torn"] >= 10, said
+    assert said["generation"] > 100, said
 
 
 async def test_a_walk_that_was_stopped_goes_on_where_it_stood(platform: Platform) -> None:

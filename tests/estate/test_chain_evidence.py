@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
-import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from estate.servers.postgresql import PostgreSQL
-from tests.estate.chain_platform import KEY, NAME, Platform, mac_of
+from tests.estate.chain_platform import KEY, NAME, Platform, emptied, mac_of, own_database, without_processes
+from tocsin.cli.chain import chain
 from tocsin.sdk import HttpClient
 from tocsin_chain import acceptlog, operations
+from tocsin_chain.breaks import BreakKind
 from tocsin_chain.capture import verify_bundle
 from tocsin_chain.memory import Memory
 from tocsin_chain.operations import Refused, SignOff
@@ -26,12 +29,19 @@ pytestmark = pytest.mark.estate
 SIGNED = SignOff("operator", "retired after review", "SEC-42", "CMP-7", "base-backup-20261123")
 
 
+@pytest.fixture(scope="module")
+def audited(postgresql: PostgreSQL) -> Iterator[str]:
+    with own_database(postgresql) as name:
+        yield name
+
+
 @pytest.fixture
 async def platform(
-    postgresql: PostgreSQL, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    postgresql: PostgreSQL, audited: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Platform]:
     monkeypatch.setenv("TOCSIN_STATE_DIR", str(tmp_path))
-    made = Platform(postgresql, database, tmp_path)
+    without_processes(monkeypatch)
+    made = Platform(postgresql, emptied(postgresql, audited), tmp_path)
     made.settings["key_id_column"] = "key_id"
     made.probe = made._probe()
     made.execute("ALTER SEQUENCE audit_logs_seq_seq INCREMENT BY 3")
@@ -39,6 +49,10 @@ async def platform(
     await made.bootstrap()
     yield made
     await made.close()
+
+
+def test_there_is_a_way_to_each_kind_of_break() -> None:
+    assert set(KINDS) == set(BreakKind)
 
 
 def bundles(platform: Platform) -> list[Path]:
@@ -54,6 +68,7 @@ def tool(*command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
+# One way to each kind of break; the platform appends two rows to what is left for `rolled_back`.
 KINDS = {
     "modified": "UPDATE audit_logs SET action = 'x' WHERE seq = {7}",
     "gap": "DELETE FROM audit_logs WHERE seq = {7}",
@@ -63,6 +78,7 @@ KINDS = {
     " principal, action, prev_hmac, hmac FROM audit_logs WHERE seq = {7}",
     "head_truncated": "DELETE FROM audit_logs WHERE tenant_id = 't1' AND seq <= {2}",
     "tail_truncated": "DELETE FROM audit_logs WHERE tenant_id = 't1' AND seq >= {12}",
+    "rolled_back": "DELETE FROM audit_logs WHERE tenant_id = 't1' AND seq >= {12}",
     "key_unknown": "UPDATE audit_logs SET key_id = 'k9' WHERE seq = {7}",
     "forked": "INSERT INTO audit_logs (seq, tenant_id, principal, action, prev_hmac, hmac) SELECT seq + 1, tenant_id, "
     "'second', 'writer', hmac, '{mac}' FROM audit_logs WHERE seq = {7}",
@@ -73,6 +89,8 @@ async def broken(platform: Platform, kind: str) -> None:
     seqs = [int(row[0]) for row in platform.execute("SELECT seq FROM audit_logs WHERE tenant_id = 't1' ORDER BY seq")]
     (at,) = platform.execute(f"SELECT hmac FROM audit_logs WHERE seq = {seqs[7]}")
     platform.execute(KINDS[kind].format(*seqs, mac=mac_of(at[0], "t1", "second", "writer")))
+    if kind == "rolled_back":
+        await platform.write(2, "t1")
     await platform.full_walk()
     probed = await platform.run()
     assert probed.outcome.reason == kind
@@ -92,7 +110,9 @@ async def test_the_evidence_of_each_kind_opens_with_standard_tools_and_holds_no_
     context, macs = rows_of(bundle, "context.csv"), rows_of(bundle, "macs.csv")
     assert {row["tenant_id"] for row in context} == {"t1"}
     assert len(context) == len(macs) > 0
-    assert json.loads((bundle / "break.json").read_text())["kind"] == kind
+    told = json.loads((bundle / "break.json").read_text())
+    assert (told["kind"], told["chain"]) == (kind, "t1")
+    assert json.loads((bundle / "mark.json").read_text())["head"]
     database = json.loads((bundle / "database.json").read_text())
     (system,) = platform.execute("SELECT system_identifier FROM pg_control_system()")
     assert database["system_identifier"] == system[0]
@@ -111,7 +131,11 @@ async def test_the_recomputed_mac_stands_beside_the_stored_one(platform: Platfor
     bad = [row for row in rows_of(bundle, "macs.csv") if row["verdict"] == "bad"]
     assert len(bad) == 1
     assert bad[0]["stored_mac"] != bad[0]["expected_mac"]
-    assert len(rows_of(bundle, "affected.csv")) == 1
+    (affected,) = rows_of(bundle, "affected.csv")
+    told = json.loads((bundle / "break.json").read_text())
+    assert (told["first"], told["last"], told["rows"]) == ([int(affected["seq"])], [int(affected["seq"])], 1)
+    written = datetime.fromisoformat(affected["created_at"]).timestamp()
+    assert told["first_time"] == told["last_time"] == pytest.approx(written, abs=1e-3)
     assert len(rows_of(bundle, "context.csv")) == 11
 
 
@@ -132,6 +156,17 @@ async def test_one_break_is_captured_once(platform: Platform) -> None:
     assert len(bundles(platform)) == 1
 
 
+async def test_a_folder_that_takes_no_evidence_is_told_and_the_capture_made_up_for(platform: Platform) -> None:
+    folder = platform.state / "chain" / "evidence"
+    folder.write_text("in the way")
+    platform.execute("UPDATE audit_logs SET action = 'x' WHERE seq = (SELECT max(seq) FROM audit_logs)")
+    reasons = {one.reason for one in (await platform.run()).outcome.findings}
+    assert reasons == {"modified", "evidence_failed"}
+    folder.unlink()
+    assert {one.reason for one in (await platform.run()).outcome.findings} == {"modified"}
+    assert len(bundles(platform)) == 1
+
+
 async def accept(platform: Platform, signed: SignOff = SIGNED) -> None:
     http = HttpClient.open()
     try:
@@ -140,7 +175,7 @@ async def accept(platform: Platform, signed: SignOff = SIGNED) -> None:
         await http.close()
 
 
-@pytest.mark.parametrize("kind", ["modified", "gap", "head_truncated", "tail_truncated", "forked"])
+@pytest.mark.parametrize("kind", sorted(KINDS))
 async def test_after_an_accepted_reset_the_chain_is_whole_again_and_still_watched(
     platform: Platform, kind: str
 ) -> None:
@@ -192,14 +227,19 @@ async def test_the_accept_log_shows_any_edit(platform: Platform) -> None:
     assert (await platform.run()).verdict == ("unknown", "mark_missing")
 
 
-def cli(platform: Platform, *arguments: str, config: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", "from tocsin.cli.chain import chain; chain()", *arguments, "-c", str(config)],
+def in_a_process(*arguments: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-c", "from tocsin.cli.chain import chain; chain()", *arguments],
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "COLUMNS": "200"},
     )
+    return done.returncode, done.stdout + done.stderr
+
+
+def in_this_process(*arguments: str) -> tuple[int, str]:
+    done = CliRunner().invoke(chain, arguments)
+    return done.exit_code, done.output
 
 
 async def test_an_operators_whole_way_by_command(platform: Platform, tmp_path: Path) -> None:
@@ -220,12 +260,12 @@ async def test_an_operators_whole_way_by_command(platform: Platform, tmp_path: P
     }
     config.write_text(json.dumps({"version": 1, "probes": {"audit": probe}}))
 
-    async def said(*arguments: str, code: int) -> str:
-        done = await asyncio.to_thread(cli, platform, *arguments, config=config)
-        assert done.returncode == code, (done.stdout, done.stderr)
-        return done.stdout + done.stderr
+    async def said(*arguments: str, code: int, run: Callable[..., tuple[int, str]] = in_this_process) -> str:
+        ended, text = await asyncio.to_thread(run, *arguments, "-c", str(config))
+        assert ended == code, text
+        return text
 
-    assert "there is no high-water mark" in await said("status", code=3)
+    assert "there is no high-water mark" in await said("status", code=3, run=in_a_process)
     assert "30 rows in 2 chains verified" in await said("bootstrap", code=0)
     assert "verified to" in await said("status", code=0)
     assert "was bootstrapped already" in await said("bootstrap", code=2)

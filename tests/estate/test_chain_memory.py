@@ -4,29 +4,38 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from estate.servers.minio import MinIO
 from estate.servers.postgresql import PostgreSQL
-from tests.estate.chain_platform import NAME, Platform
+from tests.estate.chain_platform import NAME, Platform, emptied, own_database, without_processes
 from tocsin.sdk import HttpClient
 from tocsin_chain import operations
+from tocsin_chain.capture import verify_bundle
 from tocsin_chain.operations import Refused, SignOff
+from tocsin_chain.vault import read_if_there
 
 pytestmark = pytest.mark.estate
 
 SIGNED = SignOff("op", "test", "T-1", "CMP-1", "backup-1")
 
 
+@pytest.fixture(scope="module")
+def audited(postgresql: PostgreSQL) -> Iterator[str]:
+    with own_database(postgresql) as name:
+        yield name
+
+
 @pytest.fixture
 async def platform(
-    postgresql: PostgreSQL, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    postgresql: PostgreSQL, audited: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Platform]:
     monkeypatch.setenv("TOCSIN_STATE_DIR", str(tmp_path / "state"))
-    made = Platform(postgresql, database, tmp_path / "state")
+    without_processes(monkeypatch)
+    made = Platform(postgresql, emptied(postgresql, audited), tmp_path / "state")
     made.settings["partition_by"] = ""
     made.settings["witness"] = {"file": str(tmp_path / "witness")}
     made.settings["full_walk"] = {"every": "365d"}
@@ -80,9 +89,12 @@ LOST: dict[str, Callable[[Platform], object]] = {
 async def test_lost_memory_is_unknown_and_stays_so(platform: Platform, how: str) -> None:
     assert (await platform.run()).verdict == ("ok", None)
     LOST[how](platform)
+    files = (mark(platform), Path(platform.settings["witness"]["file"]), platform.state / "chain" / "key")
+    left = [read_if_there(file) for file in files]
     for _ in range(2):
         assert (await platform.run()).verdict == ("unknown", "mark_missing")
         await platform.write(2)
+    assert [read_if_there(file) for file in files] == left, "nothing is made anew without an order"
 
 
 async def test_an_older_valid_mark_is_a_rollback_even_when_the_table_was_cut_to_match(platform: Platform) -> None:
@@ -95,7 +107,10 @@ async def test_an_older_valid_mark_is_a_rollback_even_when_the_table_was_cut_to_
     platform.execute(f"DELETE FROM audit_logs WHERE seq >= {newer[0]}")
     probed = await platform.run()
     assert {one.reason for one in probed.outcome.findings} == {"rolled_back"}
-    assert (await platform.run()).verdict == ("failed", "rolled_back")
+    for _ in range(4):
+        assert (await platform.run()).verdict == ("failed", "rolled_back")
+    (bundle,) = (platform.state / "chain" / "evidence" / NAME).glob("2*")
+    assert verify_bundle(bundle) == []
 
 
 async def test_mark_and_witness_of_the_same_generation_that_differ_are_not_trusted(platform: Platform) -> None:

@@ -351,7 +351,9 @@ def _bar() -> Iterator[Callable[[WalkProgress], None] | None]:
         task = bar.add_task("rows", total=None)
 
         def report(progress: WalkProgress) -> None:
-            bar.update(task, completed=progress.rows, total=max(progress.estimate, progress.rows) or None)
+            # The planner's estimate may be missing or too small; then no end can be told.
+            expected = progress.estimate if progress.estimate > progress.rows else None
+            bar.update(task, completed=progress.rows, total=progress.rows if progress.done else expected)
 
         yield report
 
@@ -361,9 +363,11 @@ def _list_breaks(items: Any, settings: HashChainSettings, word: str = "open") ->
     for item in items:
         found = item.found
         evidence = f", evidence {item.evidence}" if item.evidence else ""
+        times = [_when(each) for each in (found.first_time, found.last_time) if each is not None]
+        of = f" of {' to '.join(dict.fromkeys(times))}" if times else ""
         typer.echo(
             f"  {word}: {found.kind} in {item.chain or settings.table} at {key_text(found.first)} to "
-            f"{key_text(found.last)}, {found.rows} rows, since {_when(item.since)}{evidence}"
+            f"{key_text(found.last)}, {found.rows} rows{of}, since {_when(item.since)}{evidence}"
         )
 
 
@@ -386,6 +390,8 @@ def _status_document(probe: str, memory: Memory, recalled: Any) -> dict[str, Any
                 "first": key_text(item.found.first),
                 "last": key_text(item.found.last),
                 "rows": item.found.rows,
+                "first_time": item.found.first_time,
+                "last_time": item.found.last_time,
                 "since": item.since,
                 "evidence": item.evidence,
             }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -40,9 +41,13 @@ def made(row: Stored, covers_order: bool) -> Stored:
     return replace(row, mac=MacKey(KEYS[row.key_id]).mac(row.message(covers_order)))
 
 
+STEP = 4
+"""Sequences of one tenant are this far apart at least: between them are those of others, and room to put rows in."""
+
+
 @dataclass
 class Table:
-    """One chain and what is known about it from outside. ``floor``: the first key whose history was changed."""
+    """One tenant's chain and what is known about it from outside. ``offset``: keeps its sequences from others'."""
 
     rows: list[Stored]
     covers_order: bool
@@ -53,18 +58,19 @@ class Table:
     restored: bool = False
     mark_swapped: bool = False
     witness_swapped: bool = False
+    offset: int = 0
     expected: list[tuple[Where, Key, Key]] = field(default_factory=list)
     """For each edit: where, and the smallest and largest sequence that may be reported."""
 
     def next_seq(self) -> int:
-        """Sequences have holes, as rolled back transactions leave them; so there is room to put rows in."""
-        return max((row.seq for row in self.rows), default=0) + self.rng.choice([2, 2, 2, 3, 5])
+        """Sequences have holes, as rolled back transactions leave them."""
+        return max((row.seq for row in self.rows), default=self.offset) + STEP * self.rng.choice([1, 1, 1, 2, 5])
 
     def append(self, previous: bytes | None = None, key_id: str | None = None, seq: int | None = None) -> Stored:
         last = self.rows[-1] if self.rows else None
         row = Stored(
             seq=seq or self.next_seq(),
-            tenant=last.tenant if last else "t",
+            tenant=last.tenant if last else f"t{self.offset}",
             payload=self.rng.randbytes(self.rng.choice([8, 40])),
             key_id=key_id or (last.key_id if last else "k1"),
             previous=previous if previous is not None else last.mac if last else GENESIS,
@@ -79,18 +85,21 @@ class Table:
         self.expected.append((where, (low,), (low if high is None else high,)))
 
 
-def grown(rng: random.Random, length: int, covers_order: bool, seqs: Sequence[int] | None = None) -> Table:
+def grown(rng: random.Random, length: int, covers_order: bool, offset: int = 0) -> Table:
     """An untouched chain with holes in its sequence and a key rotated in the middle, and a mark at its head."""
-    table = Table([], covers_order, rng)
+    table = Table([], covers_order, rng, offset=offset)
     rotated = rng.randrange(length + 1)
-    points: list[Point] = []
     for at in range(length):
-        row = table.append(key_id="k1" if at < rotated else "k2", seq=seqs[at] if seqs else None)
-        points.append(Point((row.seq,), row.mac, at + 1, row.time))
-    table.mark = mark_of(points)
-    table.older_mark = table.mark
-    table.anchor = points[-1]
+        table.append(key_id="k1" if at < rotated else "k2")
+    remember(table, length)
     return table
+
+
+def remember(table: Table, rows: int) -> None:
+    """Mark and anchor stand at the last of the first ``rows`` rows."""
+    points = [point(table, at) for at in range(rows)]
+    table.mark = table.older_mark = mark_of(points)
+    table.anchor = points[-1]
 
 
 def mark_of(points: list[Point]) -> ChainMark:
@@ -100,6 +109,14 @@ def mark_of(points: list[Point]) -> ChainMark:
 def point(table: Table, at: int) -> Point:
     row = table.rows[at]
     return Point((row.seq,), row.mac, at + 1, row.time)
+
+
+def by_tenant(stored: Sequence[Stored]) -> dict[str, list[Stored]]:
+    """One table's rows, chain by chain, as the walk tells them apart."""
+    chains: dict[str, list[Stored]] = defaultdict(list)
+    for row in sorted(stored, key=lambda one: one.seq):
+        chains[row.tenant].append(row)
+    return chains
 
 
 def as_rows(stored: Sequence[Stored], covers_order: bool, hmac: bool) -> list[Row]:
@@ -224,8 +241,10 @@ def _room(table: Table, at: int) -> int:
 def insert_inside(table: Table, low: int, high: int) -> None:
     at = _inside(table, low, high)
     seq = _room(table, at)
-    row = replace(table.rows[at], seq=seq, payload=b"planted", previous=table.rows[at].mac, mac=table.rng.randbytes(32))
-    table.rows.insert(at + 1, row)
+    for number in range(table.rng.choice([1, 2])):
+        before = table.rows[at + number]
+        row = replace(before, seq=seq + number, payload=b"planted", previous=before.mac, mac=table.rng.randbytes(32))
+        table.rows.insert(at + number + 1, row)
     table.tell(Where.EDITED, seq)
 
 
@@ -240,6 +259,14 @@ def insert_stray(table: Table, low: int, high: int) -> None:
         mac=table.rng.randbytes(32),
     )
     table.rows.insert(at + 1, row)
+    table.tell(Where.EDITED, seq)
+
+
+def insert_first(table: Table, low: int, high: int) -> None:
+    previous = table.rng.choice([GENESIS, table.rng.randbytes(32)])
+    seq = table.rows[0].seq - 1
+    row = replace(table.rows[0], seq=seq, payload=b"planted", previous=previous, mac=table.rng.randbytes(32))
+    table.rows.insert(0, row)
     table.tell(Where.EDITED, seq)
 
 
@@ -270,16 +297,18 @@ def move_range(table: Table, low: int, high: int) -> None:
 
 def duplicate(table: Table, low: int, high: int) -> None:
     at = _inside(table, low, high - 1)
-    behind = table.rng.randrange(at, high - 3)
+    count = table.rng.choice([1, 2])
+    behind = table.rng.randrange(at + count - 1, high - 3)
     seq = _room(table, behind)
-    table.rows.insert(behind + 1, replace(table.rows[at], seq=seq))
+    copies = [replace(row, seq=seq + number) for number, row in enumerate(table.rows[at : at + count])]
+    table.rows[behind + 1 : behind + 1] = copies
     table.tell(Where.EDITED, seq)
 
 
 def replay_suffix(table: Table, low: int, high: int) -> None:
-    count = table.rng.choice([1, 2, 4])
+    start = table.rng.randrange(1, len(table.rows))
     first = 0
-    for row in table.rows[-count:]:
+    for row in table.rows[start : start + table.rng.choice([1, 2, 4, 40])]:
         table.rows.append(replace(row, seq=table.next_seq()))
         first = first or table.rows[-1].seq
     if table.rng.random() < 0.5:
@@ -288,9 +317,13 @@ def replay_suffix(table: Table, low: int, high: int) -> None:
 
 
 def remac_row(table: Table, low: int, high: int) -> None:
-    at = _inside(table, low, high)
-    table.rows[at] = made(replace(table.rows[at], payload=b"rewritten"), table.covers_order)
-    table.tell(Where.AFTER, table.rows[at + 1].seq)
+    at = _inside(table, low, high - 1)
+    last = at + table.rng.choice([0, 1])
+    for position in range(at, last + 1):
+        previous = table.rows[position - 1].mac if position > at else table.rows[position].previous
+        row = replace(table.rows[position], payload=b"rewritten", previous=previous)
+        table.rows[position] = made(row, table.covers_order)
+    table.tell(Where.AFTER, table.rows[last + 1].seq)
 
 
 def remac_suffix(table: Table, low: int, high: int) -> None:
@@ -307,8 +340,10 @@ def remac_suffix(table: Table, low: int, high: int) -> None:
 def fork(table: Table, low: int, high: int) -> None:
     at = _inside(table, low, high)
     seq = _room(table, at)
-    row = replace(table.rows[at], seq=seq, payload=b"second writer", previous=table.rows[at].mac)
-    table.rows.insert(at + 1, made(row, table.covers_order))
+    for number in range(table.rng.choice([1, 2])):
+        before = table.rows[at + number]
+        row = replace(before, seq=seq + number, payload=b"second writer", previous=before.mac)
+        table.rows.insert(at + number + 1, made(row, table.covers_order))
     table.tell(Where.EDITED, seq)
 
 
@@ -320,9 +355,25 @@ def rotate_key(table: Table, low: int, high: int) -> None:
 
 
 def wrong_key_id(table: Table, low: int, high: int) -> None:
-    at = _inside(table, low, high)
-    table.rows[at] = replace(table.rows[at], key_id="k9")
+    at = _inside(table, low, high - 1)
+    for row in range(at, at + table.rng.choice([1, 2])):
+        table.rows[row] = replace(table.rows[row], key_id="k9")
     table.tell(Where.EDITED, table.rows[at].seq)
+
+
+def renumber(table: Table, low: int, high: int) -> None:
+    at = _inside(table, low, high)
+    table.rows[at] = replace(table.rows[at], seq=_room(table, at))
+    table.tell(Where.EDITED, table.rows[at].seq)
+
+
+def to_another_tenant(table: Table, other: Table) -> None:
+    """Not of one chain: the row is missing in one and stands in the other."""
+    at = _inside(table, 0, len(table.rows))
+    moved = table.rows.pop(at)
+    other.rows.append(replace(moved, tenant=other.rows[0].tenant))
+    table.tell(Where.AFTER, table.rows[at].seq)
+    other.tell(Where.EDITED, moved.seq)
 
 
 def other_key_id(table: Table, low: int, high: int) -> None:
@@ -369,6 +420,7 @@ EDITS: dict[str, Callable[[Table, int, int], None]] = {
         restore_older_and_go_on,
         insert_inside,
         insert_stray,
+        insert_first,
         insert_last,
         swap,
         move_range,
@@ -380,11 +432,14 @@ EDITS: dict[str, Callable[[Table, int, int], None]] = {
         rotate_key,
         wrong_key_id,
         other_key_id,
+        renumber,
         delete_tail_older_mark,
         delete_tail_older_mark_and_witness,
         remac_all_older_mark_and_witness,
     )
 }
+COVERS_ORDER = ("renumber",)
+"""Edits that can be seen only where the MAC covers the sequence."""
 INSIDE = (
     "modify_payload",
     "modify_payload_range",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -22,7 +23,7 @@ OWN = OwnKey(b"tocsin's own key, 32 bytes long!")
 CASES = {case.name: case for case in SEEING}
 INSIDE = [CASES[name] for name in tampering.INSIDE]
 
-few = settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
+few = settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 many = settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
 seeds = st.integers(0, 2**48)
 
@@ -41,11 +42,12 @@ def remembered(table: tampering.Table, mode: Mode) -> tuple[ChainMark | None, bo
     return result.marks.chains[""], table.restored or result.doubt is Doubt.ROLLED_BACK
 
 
-def found_by(table: tampering.Table, mode: Mode) -> list[Break]:
+def found_by(table: tampering.Table, rows: Sequence[tampering.Stored], mode: Mode) -> list[Break]:
     mark, restored = remembered(table, mode)
-    rows = tampering.as_rows(table.rows, table.covers_order, mode not in (Mode.LINKAGE, Mode.LINKAGE_MARK))
+    recomputed = mode not in (Mode.LINKAGE, Mode.LINKAGE_MARK)
+    judged = tampering.as_rows(rows, table.covers_order, recomputed)
     anchor = table.anchor if mode is Mode.ANCHOR else None
-    return inspect_rows(rows, tampering.GENESIS, mark=mark, restored=restored, anchor=anchor)
+    return inspect_rows(judged, tampering.GENESIS, mark=mark, restored=restored, anchor=anchor)
 
 
 def check(case: Case, table: tampering.Table, mode: Mode, found: list[Break]) -> None:
@@ -65,19 +67,34 @@ def test_every_line_of_the_table_has_an_edit_and_every_edit_a_line(name: str) ->
     assert name in tampering.EDITS
 
 
+def tenants(rng: random.Random, length: int, covers_order: bool) -> list[tampering.Table]:
+    """One table with the rows of several tenants interleaved; the first is as long as asked."""
+    others = [rng.randrange(8, 40) for _ in range(rng.randrange(3))]
+    return [tampering.grown(rng, each, covers_order, offset) for offset, each in enumerate([length, *others])]
+
+
+def found_in(tables: list[tampering.Table], mode: Mode) -> list[list[Break]]:
+    """The breaks of each tenant, after everything has gone through one table."""
+    chains = tampering.by_tenant([row for table in tables for row in table.rows])
+    return [found_by(table, chains[f"t{table.offset}"], mode) for table in tables]
+
+
 def one_edit(seed: int, case: Case, mode: Mode) -> None:
     rng = random.Random(seed)
-    table = tampering.grown(rng, rng.randrange(12, 40), rng.random() < 0.5)
+    covers_order = case.name in tampering.COVERS_ORDER or rng.random() < 0.5
+    table, *others = tenants(rng, rng.randrange(12, 40), covers_order)
     tampering.EDITS[case.name](table, 0, len(table.rows))
-    check(case, table, mode, found_by(table, mode))
+    found, *elsewhere = found_in([table, *others], mode)
+    check(case, table, mode, found)
+    assert elsewhere == [[] for _ in others]
 
 
 def several_edits(seed: int, cases: list[Case], mode: Mode) -> None:
     rng = random.Random(seed)
-    table = tampering.grown(rng, 14 * len(cases) + rng.randrange(20), rng.random() < 0.5)
+    table, *others = tenants(rng, 14 * len(cases) + rng.randrange(20), rng.random() < 0.5)
     for at in reversed(range(len(cases))):
         tampering.EDITS[cases[at].name](table, 14 * at, 14 * at + 14)
-    found = found_by(table, mode)
+    found, *elsewhere = found_in([table, *others], mode)
     expected = [
         (case.seen[mode], low, high)
         for case, (_, low, high) in zip(cases, reversed(table.expected), strict=True)
@@ -85,28 +102,36 @@ def several_edits(seed: int, cases: list[Case], mode: Mode) -> None:
     ]
     assert [item.kind for item in found] == [kind for kind, _, _ in expected]
     assert all(low <= item.first <= high for item, (_, low, high) in zip(found, expected, strict=True))
+    assert elsewhere == [[] for _ in others]
 
 
 def untouched(seed: int, mode: Mode) -> None:
-    """Several tenants in one table, interleaved, with holes, rotated keys, pruned heads and rows since the mark."""
+    """Several tenants in one table, interleaved, with holes, rotated keys, pruned heads and rows since the mark. What
+    one tenant committed late has lower sequences than what others had committed when the marks were made."""
     rng = random.Random(seed)
-    numbers = iter(range(1, 100_000))
-    for _ in range(rng.randrange(1, 4)):
-        length = rng.randrange(0, 40)
-        seqs = sorted(rng.sample([next(numbers) for _ in range(length + 20)], length))
-        table = tampering.grown(rng, length, rng.random() < 0.5, seqs) if length else None
-        if table is None:
-            assert inspect_rows([], tampering.GENESIS) == []
-            continue
-        for _ in range(rng.randrange(5)):
-            table.append()
-        rows = tampering.as_rows(table.rows, table.covers_order, mode not in (Mode.LINKAGE, Mode.LINKAGE_MARK))
+    for table in tenants(rng, rng.randrange(1, 40), rng.random() < 0.5):
+        committed = rng.randrange(1, len(table.rows) + 1)
+        tampering.remember(table, committed)
+        shown = table.rows[: rng.randrange(committed, len(table.rows) + 1)]
+        rows = tampering.as_rows(shown, table.covers_order, mode not in (Mode.LINKAGE, Mode.LINKAGE_MARK))
         mark, _ = remembered(table, mode)
+        anchor = table.anchor if mode is Mode.ANCHOR else None
         cutoff = None
         if rng.random() < 0.3 and mark is not None:
             cutoff = rng.choice([row.time or 0.0 for row in rows])
             rows = [row for row in rows if row.time is None or row.time >= cutoff]
-        assert inspect_rows(rows, tampering.GENESIS, mark=mark, cutoff=cutoff) == []
+        assert inspect_rows(rows, tampering.GENESIS, mark=mark, anchor=anchor, cutoff=cutoff) == []
+
+
+@pytest.mark.parametrize("case", SEEING, ids=lambda case: case.name)
+def test_every_line_of_the_table_holds_in_every_mode(case: Case) -> None:
+    for mode in Mode:
+        for seed in range(4):
+            one_edit(seed, case, mode)
+
+
+def test_an_empty_table_is_untouched_where_nothing_was_verified() -> None:
+    assert inspect_rows([], tampering.GENESIS) == []
 
 
 @few
@@ -121,6 +146,24 @@ def test_each_edit_is_one_break_of_the_kind_and_at_the_sequence_that_the_table_s
 @given(seeds, st.lists(st.sampled_from(INSIDE), min_size=2, max_size=4), st.sampled_from(Mode))
 def test_several_edits_in_one_chain_are_as_many_breaks(seed: int, cases: list[Case], mode: Mode) -> None:
     several_edits(seed, cases, mode)
+
+
+@few
+@given(seeds, st.sampled_from(Mode))
+def test_a_row_that_is_given_to_another_tenant_is_missing_in_one_chain_and_beside_the_other(
+    seed: int, mode: Mode
+) -> None:
+    rng = random.Random(seed)
+    table = tampering.grown(rng, rng.randrange(12, 30), False)
+    other = tampering.grown(rng, 20, False, 1)
+    while other.rows[-2].seq < table.rows[-1].seq:
+        other.append()
+    tampering.remember(other, len(other.rows))
+    tampering.to_another_tenant(table, other)
+    for each, found, kind in zip((table, other), found_in([table, other], mode), ("gap", "forked"), strict=True):
+        ((_, low, high),) = each.expected
+        assert [item.kind for item in found] == [kind]
+        assert low <= found[0].first <= high
 
 
 @few
