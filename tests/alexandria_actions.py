@@ -93,6 +93,9 @@ def _probes(estate: AlexandriaEstate, folder: Path, window: str) -> dict[str, di
     for name, causes in OVERLAID.items():
         probes[name] |= {"depends_on": causes}
     probes[CHAIN] |= {
+        # It starts processes to walk the whole chain.
+        "every": "6s",
+        "timeout": "5s",
         "mode": "hmac",
         "payload": {"fields": list(SIGNED), "separator": SEPARATOR},
         "keys": [{"id": "k1", "secret": estate.audit_log.key}],

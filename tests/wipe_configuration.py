@@ -131,6 +131,8 @@ def _own(estate: WipeEstate, folder: Path) -> dict[str, dict[str, Any]]:
         "wipe-wal-archive": {"limits": {"archive_age": "2s"}},
         "wipe-smoke-upload": SLOW,
         RECEIPTS: {
+            "every": "6s",
+            "timeout": "5s",
             "mark": {"file": str(folder / "receipts.mark"), "key_file": str(folder / "receipts.key")},
             "evidence": {"folder": str(folder / "evidence")},
             "full_walk": {"every": "1s"},
