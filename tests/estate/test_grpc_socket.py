@@ -134,7 +134,7 @@ async def test_a_frozen_server_and_a_slow_one_meet_the_deadline(orchestrator: Or
         assert (await look(slow.socket, timeout=1.0)).verdict == ("failed", "deadline")
 
 
-async def test_a_server_that_is_killed_in_the_middle_of_a_call_resets_the_connection() -> None:
+async def test_a_server_that_is_restarted_in_the_middle_of_a_call_resets_the_connection_and_is_well_again() -> None:
     with Orchestrator(answer_after=30) as slow:
         killer = threading.Timer(0.7, slow.kill)
         killer.start()
@@ -144,6 +144,9 @@ async def test_a_server_that_is_killed_in_the_middle_of_a_call_resets_the_connec
             await asyncio.to_thread(killer.join)
         assert probed.verdict == ("failed", "connection_reset")
         assert probed.duration_seconds < 5
+        slow.answer_after = 0.0
+        await asyncio.to_thread(slow.start)
+        assert (await look(slow.socket)).verdict == ("ok", None)
 
 
 @asynccontextmanager
