@@ -46,6 +46,7 @@ SCHEMA = """
     );
 """
 
+_LOCK = "SELECT pg_advisory_xact_lock(hashtext($1))"
 _LAST = "SELECT hmac FROM audit_logs WHERE tenant_id = $1 ORDER BY seq DESC LIMIT 1"
 
 
@@ -57,7 +58,7 @@ def mac_of(previous: str, tenant: str, principal: str, action: str, key: str = K
 
 async def append(connection: Any, tenant: str, principal: str, action: str, key_id: str = "k1", key: str = KEY) -> int:
     """One row, inside the caller's transaction, which holds the tenant's lock until it ends."""
-    await connection.execute("SELECT pg_advisory_xact_lock(hashtext($1))", tenant)
+    await connection.execute(_LOCK, tenant)
     previous = await connection.fetchval(_LAST, tenant) or GENESIS
     return int(
         await connection.fetchval(
@@ -158,17 +159,27 @@ class Platform:
     async def write(
         self, count: int, *tenants: str, key_id: str = "k1", key: str = KEY, word: str = "did"
     ) -> list[int]:
-        """Rows of the tenants in turn; their sequences."""
+        """Rows of the tenants in turn, in one transaction; their sequences."""
+        tenants = tenants or ("t1",)
         connection = await asyncpg.connect(self.dsn)
         try:
-            written = []
-            for number in range(count):
-                async with connection.transaction():
-                    tenant = (tenants or ("t1",))[number % len(tenants or ("t1",))]
-                    written.append(
-                        await append(connection, tenant, f"user{number % 7}", f"{word} {number}", key_id, key)
-                    )
-            return written
+            async with connection.transaction():
+                for tenant in sorted(tenants):
+                    await connection.execute(_LOCK, tenant)
+                last = {tenant: await connection.fetchval(_LAST, tenant) or GENESIS for tenant in tenants}
+                rows = []
+                for number in range(count):
+                    tenant, who, what = tenants[number % len(tenants)], f"user{number % 7}", f"{word} {number}"
+                    mac = mac_of(last[tenant], tenant, who, what, key)
+                    rows.append((tenant, who, what, key_id, last[tenant], mac))
+                    last[tenant] = mac
+                written = await connection.fetch(
+                    "INSERT INTO audit_logs (tenant_id, principal, action, key_id, prev_hmac, hmac) "
+                    "SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[]) "
+                    "RETURNING seq",
+                    *map(list, zip(*rows, strict=True) if rows else ((),) * 6),
+                )
+            return [row["seq"] for row in written]
         finally:
             await connection.close()
 

@@ -41,14 +41,16 @@ async def platform(
     await made.close()
 
 
-async def _writer(dsn: str, number: int, until: float, written: list[int]) -> None:
-    """Rows of three tenants (one shared by all writers); some transactions roll back, some commit late."""
+async def _writer(dsn: str, number: int, seconds: float) -> None:
+    """A share of the rows of ``seconds``, of two tenants (one shared by all writers); some transactions roll back, some
+    commit late. Where the machine is slower than that, it takes longer, and is as many rows."""
     rng = random.Random(number)
     connection = await asyncpg.connect(dsn)
     loop = asyncio.get_running_loop()
     due = loop.time()
+    until = due + seconds
     try:
-        while loop.time() < until:
+        while due < until:
             tenant = rng.choice(["shared", f"t{number}", f"t{number}"])
             transaction = connection.transaction()
             await transaction.start()
@@ -61,7 +63,6 @@ async def _writer(dsn: str, number: int, until: float, written: list[int]) -> No
                 await transaction.rollback()
             else:
                 await transaction.commit()
-                written.append(1)
             await asyncio.sleep(max(0.0, due - loop.time()))
     finally:
         await connection.close()
@@ -70,22 +71,23 @@ async def _writer(dsn: str, number: int, until: float, written: list[int]) -> No
 async def _beside_writers(platform: Platform, seconds: float) -> None:
     await platform.write(50, "shared", "t0", "t1")
     await platform.bootstrap()
-    until = asyncio.get_running_loop().time() + seconds
-    written: list[int] = []
-    writers = [asyncio.create_task(_writer(platform.dsn, number, until, written)) for number in range(WRITERS)]
+    begun = time.monotonic()
+    writing = asyncio.gather(*(_writer(platform.dsn, number, seconds) for number in range(WRITERS)))
     verdicts, walks = [], set()
-    while asyncio.get_running_loop().time() < until:
+    while not writing.done():
         probed = await platform.run(5.0)
         verdicts.append((probed.verdict, probed.detail))
         walks |= {
             m.value for m in probed.measurements if m.gauge.name == "tocsin_audit_chain_full_walk_timestamp_seconds"
         }
-    await asyncio.gather(*writers)
+    await writing
+    took = time.monotonic() - begun
     assert [verdict for verdict in verdicts if verdict[0] != ("ok", None)] == []
     assert (await platform.full_walk()).verdict == ("ok", None)
     assert len(walks) >= 3
-    assert len(written) > 20 * seconds
     (counted,) = platform.execute("SELECT count(*) FROM audit_logs")
+    print(f"{counted[0]} rows in {took:.0f} s, {len(verdicts)} runs, {len(walks)} full walks")
+    assert int(counted[0]) > 0.8 * ROWS_PER_SECOND * seconds, "a tenth of the transactions is rolled back"
     memory = Memory(platform.configured(), NAME)
     marks = unsealed(memory.key(), NAME, memory.places.mark.read_bytes())
     assert sum(mark.head.rows for mark in marks.chains.values()) == int(counted[0])
@@ -96,7 +98,7 @@ async def test_eight_writers_for_twenty_seconds_raise_no_false_break(platform: P
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 async def test_eight_writers_for_five_minutes_raise_no_false_break(platform: Platform) -> None:
     await _beside_writers(platform, 300.0)
 
@@ -205,6 +207,16 @@ killed()
 """
 
 
+async def _saved_anew(walk: Path) -> None:
+    def state() -> int:
+        return walk.stat().st_mtime_ns if walk.exists() else 0
+
+    before, until = state(), time.monotonic() + 30.0
+    while state() in (0, before):
+        assert time.monotonic() < until, "no walk was begun"
+        await asyncio.sleep(0.01)
+
+
 def _session(leader: int) -> list[str]:
     """The processes of a session, after they had a moment to see that its leader is gone."""
     for _ in range(50):
@@ -226,7 +238,7 @@ async def _killed(platform: Platform, times: int, tmp_path: Path) -> None:
     await platform.bootstrap()
     rng = random.Random(7)
     memory = Memory(platform.configured(), NAME)
-    settings = platform.configured(full_walk={"every": "4s", "chunk": 100, "rows_per_second": 4000})
+    settings = platform.configured(full_walk={"every": "4s", "chunk": 100, "rows_per_second": 1500})
     plain = settings.model_dump(mode="json", by_alias=True, exclude_none=True)
     plain |= {"dsn": platform.dsn, "keys": [{"id": "k1", "secret": "the platform's audit key"}]}
     seen_walks = 0
@@ -242,7 +254,9 @@ async def _killed(platform: Platform, times: int, tmp_path: Path) -> None:
         assert process.stdout is not None
         await asyncio.to_thread(process.stdout.readline)
         await platform.write(rng.randrange(5), "t1", "t2")
-        await asyncio.sleep(0.5 + rng.random() * 2.5)
+        if number % 3:
+            await _saved_anew(memory.places.walk)
+        await asyncio.sleep(rng.random() * 0.3)
         os.kill(process.pid, signal.SIGKILL)
         said = await asyncio.to_thread(process.stdout.read)
         process.wait()
@@ -255,7 +269,7 @@ async def _killed(platform: Platform, times: int, tmp_path: Path) -> None:
         assert list(memory.places.mark.parent.glob("*.mark.walk")) == [] or walk is not None
         left = [int(line.split()[0]) for line in await asyncio.to_thread(_session, process.pid)]
         assert left == []
-    assert seen_walks > times // 10
+    assert seen_walks > times // 3, "two of three are killed soon after a walk has saved where it stands"
     platform.clock.offset += 100 * times
     assert (await platform.full_walk()).verdict == ("ok", None)
 
@@ -265,7 +279,7 @@ async def test_killed_at_any_moment_it_resumes_with_a_valid_mark(platform: Platf
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 async def test_killed_a_hundred_times_it_resumes_with_a_valid_mark(platform: Platform, tmp_path: Path) -> None:
     await _killed(platform, 100, tmp_path)
 
