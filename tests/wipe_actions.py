@@ -89,6 +89,17 @@ def statements(cause: str, undo: str) -> Pair:
     return lambda e: e.sql(cause), lambda e: e.sql(undo)
 
 
+def granted(grant: str, until: str, revoked: str) -> Pair:
+    """One more grant with an allocation."""
+    return statements(
+        "INSERT INTO license_grants (grant_id, tenant_id, quantity, valid_from, valid_until, revoked_at) "
+        f"VALUES ('{grant}', '{SMOKE_TENANT}', 10, current_date - 30, {until}, {revoked}); "
+        f"INSERT INTO license_allocations (grant_id, organization_id, quantity) VALUES ('{grant}', '{SMOKE_TENANT}', 5)",
+        f"DELETE FROM license_allocations WHERE grant_id = '{grant}'; "
+        f"DELETE FROM license_grants WHERE grant_id = '{grant}'",
+    )
+
+
 def logged(service: str, line: str, count: int) -> Pair:
     return lambda e: e.log(service, line, count), lambda e: e.observability.forget()
 
@@ -169,15 +180,28 @@ def signing_wrongly(fault: str) -> Pair:
 # Storage
 
 
+def drilled_certificate(estate: WipeEstate) -> str:
+    """The newest certificate, made for drills."""
+    found = estate.query(f"SELECT id FROM certificates WHERE tenant_id = '{SMOKE_TENANT}'")
+    if found:
+        return found[0][0]
+    certificate = estate.certify()
+    estate.sql(f"UPDATE certificates SET tenant_id = '{SMOKE_TENANT}' WHERE id = '{certificate}'")
+    return certificate
+
+
+def forget_certificate(estate: WipeEstate) -> None:
+    estate.sql(f"DELETE FROM certificates WHERE tenant_id = '{SMOKE_TENANT}'")
+
+
 def of_newest(column: str, act: Callable[[WipeEstate, str], object]) -> Pair:
-    """A certificate is made, and something happens to one of its files."""
+    """Something happens to one of the newest certificate's files."""
 
     def cause(estate: WipeEstate) -> None:
-        certificate = estate.certify()
-        estate.sql(f"UPDATE certificates SET tenant_id = '{SMOKE_TENANT}' WHERE id = '{certificate}'")
+        certificate = drilled_certificate(estate)
         act(estate, estate.query(f"SELECT {column} FROM certificates WHERE id = '{certificate}'")[0][0])
 
-    return cause, lambda e: e.sql(f"DELETE FROM certificates WHERE tenant_id = '{SMOKE_TENANT}'")
+    return cause, forget_certificate
 
 
 # Chain
@@ -185,8 +209,7 @@ def of_newest(column: str, act: Callable[[WipeEstate, str], object]) -> Pair:
 
 def roll_back(estate: WipeEstate) -> None:
     """The chain loses the blocks that hold the newest anchor."""
-    certificate = estate.certify()
-    estate.sql(f"UPDATE certificates SET tenant_id = '{SMOKE_TENANT}' WHERE id = '{certificate}'")
+    certificate = drilled_certificate(estate)
     number = estate.query(f"SELECT anchor_tx_hash FROM certificates WHERE id = '{certificate}'")[0][0]
     until(lambda: estate.anvil.rpc("eth_getTransactionReceipt", number), "the anchor to be mined")
     mined = int(estate.anvil.rpc("eth_getTransactionReceipt", number)["blockNumber"], 16)
@@ -199,12 +222,8 @@ def roll_back(estate: WipeEstate) -> None:
 def stop_archiving(estate: WipeEstate) -> None:
     failures = "SELECT failed_count FROM pg_stat_archiver"
     before = estate.query(failures)
-    estate.sql("ALTER SYSTEM SET archive_command = 'false'", "SELECT pg_reload_conf()")
+    estate.database.archive_full.touch()
     until(lambda: estate.query(failures) != before, "archiving to fail")
-
-
-def archive_again(estate: WipeEstate) -> None:
-    estate.sql("ALTER SYSTEM SET archive_command = 'true'", "SELECT pg_reload_conf()")
 
 
 def age(path: Callable[[WipeEstate], Any]) -> Pair:
@@ -216,10 +235,7 @@ def age(path: Callable[[WipeEstate], Any]) -> Pair:
 
 
 def cut_receipts(estate: WipeEstate) -> None:
-    estate.sql(
-        "CREATE TABLE kept AS SELECT * FROM receipts WHERE seq BETWEEN 50 AND 52; "
-        "DELETE FROM receipts WHERE seq BETWEEN 50 AND 52"
-    )
+    estate.sql("CREATE TABLE kept AS SELECT * FROM receipts WHERE seq > 197; DELETE FROM receipts WHERE seq > 197")
 
 
 def put_receipts_back(estate: WipeEstate) -> None:
@@ -315,7 +331,7 @@ ACTIONS: dict[str, Pair] = {
     ),
     "empty-sender": (lambda e: e.anvil.set_balance(SENDER, 0), lambda e: e.anvil.set_balance(SENDER, 10**22)),
     "forbid-sender": (lambda e: e.authorize(_NOBODY), lambda e: e.authorize(SENDER)),
-    "roll-back-chain": (roll_back, lambda e: e.sql(f"DELETE FROM certificates WHERE tenant_id = '{SMOKE_TENANT}'")),
+    "roll-back-chain": (roll_back, forget_certificate),
     "leave-certificates-unanchored": switched("certificates-unanchored"),
     "bury-lost-anchor": switched("anchor-not-replayable"),
     "count-anchor-failures": counted("wipe_anchor_failures_total"),
@@ -342,20 +358,17 @@ ACTIONS: dict[str, Pair] = {
     ),
     # Licences and billing
     "expire-licence": switched("license-expired"),
-    "let-licence-end": switched("license-ending"),
-    "revoke-licence": statements(
-        "INSERT INTO license_grants (grant_id, tenant_id, quantity, valid_from, valid_until, revoked_at) "
-        f"VALUES ('GRANT-REVOKED', '{SMOKE_TENANT}', 10, current_date - 30, current_date + 335, now()); "
-        "INSERT INTO license_allocations (grant_id, organization_id, quantity) "
-        f"VALUES ('GRANT-REVOKED', '{SMOKE_TENANT}', 5)",
-        "DELETE FROM license_allocations WHERE grant_id = 'GRANT-REVOKED'; "
-        "DELETE FROM license_grants WHERE grant_id = 'GRANT-REVOKED'",
+    "let-licence-end": granted("GRANT-ENDING", "current_date + 10", "NULL"),
+    "revoke-licence": granted("GRANT-REVOKED", "current_date + 335", "now()"),
+    "overallocate-licence": statements(
+        "INSERT INTO license_allocations (grant_id, parent_id, organization_id, quantity) "
+        f"VALUES ('GRANT-PRACTICE', 1, '{SMOKE_TENANT}', 4000)",
+        f"DELETE FROM license_allocations WHERE organization_id = '{SMOKE_TENANT}' AND parent_id = 1",
     ),
-    "overallocate-licence": switched("license-overallocated"),
     "use-licence-up": switched("license-used-up"),
     "miscount-licence": statements(
-        "UPDATE license_allocations SET consumed = -1 WHERE parent_id = 1",
-        "UPDATE license_allocations SET consumed = 0",
+        "UPDATE license_allocations SET consumed = -1 WHERE id = 1",
+        "UPDATE license_allocations SET consumed = 0 WHERE id = 1",
     ),
     "hold-proofs-for-licence": switched("proofs-awaiting-license"),
     "lose-report": switched("report-missing"),
@@ -365,6 +378,6 @@ ACTIONS: dict[str, Pair] = {
     "log-report-worker-errors": logged("report-worker", "level=error msg=failed", 20),
     # Backup
     "age-backup": age(lambda e: e.backup),
-    "stop-archiving": (stop_archiving, archive_again),
+    "stop-archiving": (stop_archiving, lambda e: e.database.archive_full.unlink()),
 }
 """What a drill's ``estate`` names: how it is caused, how it is undone."""

@@ -75,11 +75,14 @@ groups:
 
 
 class ArchivingPostgreSQL(PostgreSQL):
-    """Archives its WAL all the time, in segments of 1 MB: a switch every second costs nothing."""
+    """Archives its WAL, in segments of 1 MB: the platform's life switches them every second."""
 
     def __init__(self) -> None:
-        archiving = {"archive_mode": "on", "archive_command": "true", "archive_timeout": "1s", "wal_level": "replica"}
-        super().__init__(settings={**_WHO_CONNECTS, **archiving, "min_wal_size": "4MB", "max_wal_size": "16MB"})
+        archiving = {"archive_mode": "on", "wal_level": "replica", "max_wal_size": "256MB"}
+        super().__init__(settings={**_WHO_CONNECTS, **archiving})
+        self.archive_full = self.folder / "archive-is-full"
+        """While it exists, no segment can be archived."""
+        self.settings["archive_command"] = f"test ! -e {self.archive_full}"
 
     def prepare(self) -> None:
         fresh = not self.data.exists()

@@ -101,8 +101,15 @@ class Api(WipeApi):
 
 
 class Life(wipe.Life):
-    """What happens in a healthy platform, except that certificates are made when they are asked for: the newest one
-    is then what a fault makes of it."""
+    """What happens in a healthy platform, except that certificates are made when they are asked for, so that the newest
+    one is what a fault makes of it; and nothing is forgotten, so that a fault's rows stay."""
+
+    async def pulse(self) -> None:
+        await super().pulse()
+        await self.cluster.execute("SELECT pg_switch_wal()")
+
+    async def _forget(self, connection: Any) -> None:
+        """The estate does not live long."""
 
     async def _certify(self, connection: Any) -> None:
         if not self.certificate:
@@ -114,6 +121,7 @@ class Life(wipe.Life):
         try:
             async with connection.transaction():
                 await super()._certify(connection)
-            return str(await connection.fetchval("SELECT id FROM certificates ORDER BY created_at DESC LIMIT 1"))
+            newest = await connection.fetchval("SELECT id FROM certificates ORDER BY created_at DESC LIMIT 1")
+            return str(newest)
         finally:
             await connection.close(timeout=2)

@@ -144,7 +144,7 @@ class WipeApi:
             raise self._unauthorized(request)
         for issuer, jwks_url in self.issuers.items():
             try:
-                claims = jwt.decode(token, await self._key_set(jwks_url), algorithms=["RS256"]).claims
+                claims = await self._claims(token, jwks_url)
                 registry = jwt.JWTClaimsRegistry(
                     leeway=5, iss={"essential": True, "value": issuer}, aud={"essential": True, "value": AUDIENCE},
                     exp={"essential": True},
@@ -154,6 +154,14 @@ class WipeApi:
                 continue
             return
         raise self._unauthorized(request)
+
+    async def _claims(self, token: str, jwks_url: str) -> dict[str, Any]:
+        """A key that is not cached is asked for once more: it may be new. Raises as `jwt.decode`."""
+        try:
+            return jwt.decode(token, await self._key_set(jwks_url), algorithms=["RS256"]).claims
+        except (JoseError, ValueError):
+            self._keys.pop(jwks_url, None)
+            return jwt.decode(token, await self._key_set(jwks_url), algorithms=["RS256"]).claims
 
     def _unauthorized(self, request: web.Request) -> web.HTTPUnauthorized:
         self.logs.log("api", f"level=warn status=401 path={request.path} msg=unauthorized")
