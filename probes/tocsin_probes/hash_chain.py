@@ -62,8 +62,8 @@ class HashChain(Probe):
         self._workers: Workers | None = None
         self._turn = 0
         self._held: dict[str, float] = {}
-        self._captured: dict[tuple[object, ...], str] = {}
         # Bundles by break. The mark remembers them, too, but not while it is in doubt itself, nor what an anchor shows.
+        self._captured: dict[tuple[object, ...], str] = {}
 
     async def run(self, ctx: ProbeContext) -> Outcome:
         memory = Memory(self.settings, ctx.probe)
