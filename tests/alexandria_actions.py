@@ -24,7 +24,9 @@ from tocsin_sandbox.alexandria_license import KID, License
 from tocsin_sandbox.serving import Mood
 
 EVERY = 4.0
-"""Seconds between two runs of a probe."""
+"""Seconds between two runs of a probe; the chain's walk has twice the time."""
+WINDOW = "6s"
+"""For how long a line of a log, an event, a restart counts: short, so that a fault can be seen to be over."""
 CHAIN = "alexandria-audit-chain"
 
 OVERLAID: dict[str, list[str]] = {
@@ -33,15 +35,12 @@ OVERLAID: dict[str, list[str]] = {
 """One daemon has both views; what is seen from outside waits for what is seen inside."""
 
 
-def configuration(estate: AlexandriaEstate, folder: Path, window: str = "6s") -> dict[str, Any]:
-    """The profiles at a quick pace, with the chain's form, which the platform does not publish, and its first mark made.
-
-    ``window``: for how long a line of a log, an event, a restart counts; after it such a fault is over by itself.
-    """
+def configuration(estate: AlexandriaEstate, folder: Path) -> dict[str, Any]:
+    """The profiles at a quick pace, with the chain's form, which the platform does not publish, and its first mark made."""
     part = {
         "profiles": ["alexandria", "alexandria-pod"],
         "environment": _environment(estate, folder),
-        "probes": _probes(estate, folder, window),
+        "probes": _probes(estate, folder),
     }
     alone = folder / "alexandria"
     alone.mkdir()
@@ -79,7 +78,7 @@ def _environment(estate: AlexandriaEstate, folder: Path) -> dict[str, str]:
     }
 
 
-def _probes(estate: AlexandriaEstate, folder: Path, window: str) -> dict[str, dict[str, Any]]:
+def _probes(estate: AlexandriaEstate, folder: Path) -> dict[str, dict[str, Any]]:
     pace = {"every": f"{EVERY:g}s", "timeout": "2s", "retry_every": "500ms", "successes_to_recover": 1}
     probes: dict[str, dict[str, Any]] = {
         name: dict(pace)
@@ -87,9 +86,9 @@ def _probes(estate: AlexandriaEstate, folder: Path, window: str) -> dict[str, di
         for name in yaml.safe_load((ROOT / f"profiles/{file}.yaml").read_text())["probes"]
     }
     for name in ("alexandria-pods", "alexandria-rollout", "alexandria-release"):
-        probes[name] |= {"window": window, "starting": "1s", "release_patience": "1s"}
+        probes[name] |= {"window": WINDOW, "starting": "1s", "release_patience": "1s"}
     for name in ("alexandria-logs", "alexandria-license-log", "alexandria-audit-logs"):
-        probes[name] |= {"window": window}
+        probes[name] |= {"window": WINDOW}
     for name, causes in OVERLAID.items():
         probes[name] |= {"depends_on": causes}
     probes[CHAIN] |= {
@@ -101,7 +100,6 @@ def _probes(estate: AlexandriaEstate, folder: Path, window: str) -> dict[str, di
         "keys": [{"id": "k1", "secret": estate.audit_log.key}],
         "mark": {"file": str(folder / f"{CHAIN}.mark"), "key_file": str(folder / "key")},
         "evidence": {"folder": str(folder / "evidence")},
-        "full_walk": {"every": "1ms"},  # at each run, also at one that the platform's own verification asks for
         "settle": "100ms",
     }
     return probes
@@ -151,13 +149,26 @@ def _replace_pod(e: AlexandriaEstate) -> None:
     e.create_pod()
 
 
-def _end_orchestrator(e: AlexandriaEstate) -> None:
+def _lasting(name: str, act: Act, mend: Act = lambda e: None) -> tuple[Act, Act]:
+    """What is seen for a while only, and happens again until it is undone; it is over when its window is."""
+
+    def undo(e: AlexandriaEstate) -> None:
+        e.cease(name)
+        mend(e)
+
+    return lambda e: e.repeat(name, lambda: act(e)), undo
+
+
+def _starve(e: AlexandriaEstate) -> None:
     e.pod(orchestrator=running("orchestrator", restartCount=0, lastState=ended("OOMKilled", 137, 0)))
 
 
+def _refuse_mount(e: AlexandriaEstate) -> None:
+    warn(e.kubernetes, e.namespace, "FailedMount", "MountVolume.SetUp failed", about=POD)
+
+
 def _log(line: str) -> tuple[Act, Act]:
-    """It is over by itself, when its window is."""
-    return lambda e: e.log(line), lambda e: None
+    return _lasting(line, lambda e: e.log(line))
 
 
 def _licence(**values: int) -> Act:
@@ -242,16 +253,13 @@ ACTIONS: dict[str, tuple[Act, Act]] = {
     # Pods, through the API server's watches
     "drop-pod": (lambda e: e.drop_pod(), lambda e: e.create_pod()),
     "crash-orchestrator": (_pod(orchestrator=waiting("orchestrator", "CrashLoopBackOff", restartCount=7)), _WELL),
-    "starve-orchestrator": (_end_orchestrator, _WELL),
+    "starve-orchestrator": _lasting("starve", _starve, _WELL),
     "evict-pod": (_evict, _replace_pod),
     "unschedule-pod": (_unschedule, _WELL),
     "lose-image": (_pod(api=waiting("api", "ImagePullBackOff")), _WELL),
     "unmount-secret": (_pod(api=waiting("api", "CreateContainerConfigError", 'secret "x" not found')), _WELL),
     "unready-api": (lambda e: e.pod(api=e.running_api(ready=False)), _WELL),
-    "warn-of-mount": (
-        lambda e: warn(e.kubernetes, e.namespace, "FailedMount", "MountVolume.SetUp failed", about=POD),
-        lambda e: None,
-    ),
+    "warn-of-mount": _lasting("mount", _refuse_mount),
     "stick-rollout": (_rollout("ProgressDeadlineExceeded"), _rollout("NewReplicaSetAvailable")),
     "fail-release": (_release("failed"), _release("deployed")),
     "leave-release-pending": (_release("pending-upgrade"), _release("deployed")),

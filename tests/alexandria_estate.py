@@ -12,7 +12,8 @@ import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack, closing
 from pathlib import Path
 from types import TracebackType
@@ -89,6 +90,9 @@ class Loop:
     def call(self, work: Coroutine[Any, Any, T], seconds: float = 20) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(seconds)
 
+    def begin(self, work: Coroutine[Any, Any, None]) -> Future[None]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
 
 class AlexandriaEstate:
     """The platform's parts, well when the context is entered. ``license_file``: what is in the licence's Secret;
@@ -98,6 +102,7 @@ class AlexandriaEstate:
     def __init__(self) -> None:
         self._stack = ExitStack()
         self.api_started = time.time() - 600
+        self._repeated: dict[str, Future[None]] = {}
 
     def __enter__(self) -> Self:
         with self._stack as stack:
@@ -118,6 +123,7 @@ class AlexandriaEstate:
             self.orchestrator = stack.enter_context(Orchestrator())
             self.database = stack.enter_context(PostgreSQL())
             self.loop = stack.enter_context(Loop())
+            stack.callback(self.cease)
             self.audit_log = AuditLog(RealDatabase(self.database))  # type: ignore[arg-type]
             self.loop.call(self.audit_log.furnish())
             self.sql(USERS)
@@ -223,6 +229,24 @@ class AlexandriaEstate:
 
     def log(self, line: str, container: str = "api") -> None:
         self.kubelet.write(self.namespace, POD, container, line, time.time())
+
+    def repeat(self, name: str, act: Callable[[], object]) -> None:
+        """Do it now and every two seconds until it must `cease`, as a fault that lasts shows itself again and again."""
+
+        async def again() -> None:
+            while True:
+                act()
+                await asyncio.sleep(2)
+
+        self._repeated[name] = self.loop.begin(again())
+
+    def cease(self, name: str = "") -> None:
+        """End what is repeated under this name, or everything."""
+        for each in [name] if name else list(self._repeated):
+            ended = self._repeated.pop(each)
+            if not ended.cancel():
+                ended.result()
+            self.loop.call(asyncio.sleep(0))  # what was being done is done by then
 
     def secret(self, name: str, values: dict[str, str]) -> None:
         """Create or replace a Secret."""

@@ -29,7 +29,7 @@ OVERRIDES: Mapping[str, Mapping[str, Any]] = {
             "key_file": "${SANDBOX_ALEXANDRIA_FOLDER}/chain/key",
         },
         "evidence": {"folder": "${SANDBOX_ALEXANDRIA_FOLDER}/chain/evidence"},
-        "full_walk": {"every": "1s"},
+        "full_walk": {"every": "1ms"},
         "settle": "100ms",
     },
 }
