@@ -9,6 +9,8 @@ from tocsin_chain.breaks import Break, BreakKind
 from tocsin_chain.fragments import Key
 from tocsin_chain.marks import ChainMark, Point
 
+HEAD_GONE = "the verified first row is gone"
+
 
 @dataclass(frozen=True, slots=True)
 class Sight:
@@ -75,10 +77,12 @@ def judge_head(mark: ChainMark, sight: Sight, *, pruned: bool) -> Break | None:
     rows put before it, which leave the mark itself undisputed."""
     if sight.first is None or pruned or sight.first[0] == mark.first.key:
         return None
-    if sight.first[0] < mark.first.key:
-        kind = BreakKind.MODIFIED if sight.first_good is False else BreakKind.FORKED
-        return Break(kind, sight.first[0], sight.first[0], 1)
-    return Break(BreakKind.HEAD_TRUNCATED, sight.first[0], sight.first[0], 0, note="the verified first row is gone")
+    first = sight.first[0]
+    if sight.first_good is False:
+        return Break(BreakKind.MODIFIED, first, first, 1)
+    if first < mark.first.key:
+        return Break(BreakKind.FORKED, first, first, 1)
+    return Break(BreakKind.HEAD_TRUNCATED, first, first, 0, note=HEAD_GONE)
 
 
 def pruned_lawfully(mark: ChainMark | None, first: Point | None, removed: int, cutoff: float, slack: float) -> bool:

@@ -183,9 +183,17 @@ async def _copy(
     await source.connection.copy_from_query(query, *arguments, output=keep, format="csv", header=True)
     content = b"".join(parts)
     if size > limit:
-        content = content[: content.rfind(b"\n", 0, limit) + 1]
+        content = whole_records(content, limit)
     rows = await source.count(chain, first, last)
     return content, size > limit or rows > settings.evidence.max_rows
+
+
+def whole_records(content: bytes, limit: int) -> bytes:
+    """The records of a CSV file that end within ``limit`` bytes; a line's end inside quotes ends none."""
+    end = content.rfind(b"\n", 0, limit)
+    while end >= 0 and content.count(b'"', 0, end) % 2:
+        end = content.rfind(b"\n", 0, end)
+    return content[: end + 1]
 
 
 def _macs(source: Source, rows: Sequence[Stored]) -> bytes:

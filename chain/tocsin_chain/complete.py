@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tocsin_chain.fragments import Row, Summary
 from tocsin_chain.increment import is_accepted, whole_again
-from tocsin_chain.judging import breaks_of, disputes_mark, head_pruned
+from tocsin_chain.judging import breaks_of, head_pruned, told_by_mark
 from tocsin_chain.marks import MAX_OPEN, ChainMark, Marks, OpenBreak, Point
 from tocsin_chain.settings import HashChainSettings
 from tocsin_chain.source import Source
@@ -27,8 +27,7 @@ async def complete(
     known = {item.identity: item for item in marks.open}
     kept = []
     for item in marks.open:
-        told_by_mark = disputes_mark(item.found) and bool(item.found.note)
-        if item.identity in walked or told_by_mark or item.since >= walk.started_at:
+        if item.identity in walked or told_by_mark(item.found) or item.since >= walk.started_at:
             kept.append(item)
     told = {(item.chain, item.found.kind) for item in kept if item.found.note}
     for identity, item in walked.items():

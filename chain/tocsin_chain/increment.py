@@ -13,7 +13,15 @@ from dataclasses import dataclass, field, replace
 
 from tocsin_chain.breaks import Break, BreakKind
 from tocsin_chain.fragments import Builder, Key, Row, Summary
-from tocsin_chain.judging import against_mark, breaks_of, breaks_since, disputes_mark, head_pruned, sight_of
+from tocsin_chain.judging import (
+    against_mark,
+    breaks_of,
+    breaks_since,
+    disputes_mark,
+    head_pruned,
+    sight_of,
+    told_by_mark,
+)
 from tocsin_chain.marks import MAX_OPEN, ChainMark, Identity, Marks, OpenBreak, Point
 from tocsin_chain.settings import HashChainSettings, decoded
 from tocsin_chain.source import Source, Stored, identity_of
@@ -370,8 +378,15 @@ class _Run:
             if self._left() < 0:
                 return
             async with self.source.snapshot():
-                if await whole_again(self.source, item):
+                if await self._repaired(item):
                     del self.open[item.identity]
+
+    async def _repaired(self, item: OpenBreak) -> bool:
+        mark = self.chains.get(item.chain)
+        if mark is None or not told_by_mark(item.found):
+            return await whole_again(self.source, item)
+        first = await self.source.stored(keys=[mark.first.key])
+        return any(row.chain == item.chain and self._same(row, mark.first) for row in first)
 
     async def first_young(self, turn: int) -> None:
         """Remembers, for a few chains a run, the first row that the declared retention may not take yet."""

@@ -142,6 +142,11 @@ def against_mark(
     return found or judge_head(mark, sight, pruned=pruned)
 
 
+def told_by_mark(found: Break) -> bool:
+    """Whether only what is remembered shows a break: the rows around it may be whole."""
+    return bool(found.note) and (disputes_mark(found) or found.kind is BreakKind.HEAD_TRUNCATED)
+
+
 def disputes_mark(found: Break) -> bool:
     """Whether a break takes away the row that the mark stands for, so that the mark must stay where it is."""
     return found.kind in _CONFLICTS

@@ -14,7 +14,7 @@ import pytest
 from estate.servers.postgresql import PostgreSQL
 from tests.estate.chain_platform import GENESIS, KEY, Platform, emptied, mac_of, own_database, without_processes
 from tests.probing import Probed
-from tocsin_chain.seeing import SEEING, Walk
+from tocsin_chain.seeing import SEEING, Mode, Walk
 
 pytestmark = pytest.mark.estate
 
@@ -149,7 +149,7 @@ AT_THE_ENDS = {
     "delete_head_and_relink": Tampering(
         "DELETE FROM audit_logs WHERE tenant_id = 't1' AND seq <= {2};"
         "UPDATE audit_logs SET prev_hmac = repeat('0', 64) WHERE seq = {3}",
-        "head_truncated",
+        "modified",
         3,
     ),
     "insert_last": Tampering(
@@ -189,12 +189,15 @@ def _told(probed: Probed, case: Tampering, seqs: list[int]) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(WITHIN))
-async def test_tampering_behind_the_mark_is_found_by_the_next_incremental_run(platform: Platform, name: str) -> None:
+async def test_tampering_behind_the_mark_is_found_by_the_next_incremental_run_and_is_the_same_in_a_full_walk(
+    platform: Platform, name: str
+) -> None:
     _with_keys(platform)
     seqs = await _twenty(platform, 10)
     assert seqs == sorted(seqs)
     _cause(platform, WITHIN[name], seqs[10:])
     _told(await platform.run(), WITHIN[name], seqs[10:])
+    _told(await platform.full_walk(), WITHIN[name], seqs[10:])
     _told(await platform.run(), WITHIN[name], seqs[10:])
 
 
@@ -216,6 +219,30 @@ async def test_tampering_at_the_ends_of_what_was_verified_is_found_by_the_next_i
     seqs = await _twenty(platform, 20)
     _cause(platform, AT_THE_ENDS[name], seqs)
     _told(await platform.run(), AT_THE_ENDS[name], seqs)
+    _told(await platform.full_walk(), AT_THE_ENDS[name], seqs)
+    _told(await platform.run(), AT_THE_ENDS[name], seqs)
+
+
+SEEN_WITHOUT_A_KEY = {
+    case.name: case.seen[Mode.LINKAGE_MARK] for case in SEEING if case.name in {**WITHIN, **BEFORE, **AT_THE_ENDS}
+}
+
+
+@pytest.mark.parametrize("name", sorted(SEEN_WITHOUT_A_KEY))
+async def test_without_a_key_the_walks_tell_what_the_docs_say_and_go_on_telling_it(
+    platform: Platform, name: str
+) -> None:
+    platform.settings |= {"mode": "linkage", "payload": None, "keys": []}
+    platform.probe = platform._probe()
+    seqs = await _twenty(platform, 20)
+    _cause(platform, {**WITHIN, **BEFORE, **AT_THE_ENDS}[name], seqs)
+    expected = SEEN_WITHOUT_A_KEY[name]
+    for walk in (platform.full_walk, platform.run, platform.run, platform.full_walk, platform.run):
+        probed = await walk()
+        if expected is None:
+            assert probed.verdict == ("ok", None)
+        else:
+            assert sole(probed) == (expected, "t1")
 
 
 @pytest.mark.parametrize("index", [False, True])
@@ -273,6 +300,7 @@ async def test_a_truncated_tail_is_found_at_once_and_its_return_too(platform: Pl
     probed = await platform.run()
     assert sole(probed) == ("tail_truncated", "t1")
     assert probed.measured("tocsin_audit_chain_break_sequence", chain="t1") == seqs[16] + 1
+    assert sole(await platform.full_walk()) == ("tail_truncated", "t1")
     platform.execute("INSERT INTO audit_logs SELECT * FROM kept")
     assert (await platform.run()).verdict == ("ok", None)
 
@@ -295,6 +323,7 @@ async def test_a_cut_tail_that_the_platform_appends_to_is_a_rollback(platform: P
     platform.execute(f"DELETE FROM audit_logs WHERE seq >= {seqs[15]} AND tenant_id = 't1'")
     await platform.write(3, "t1")
     assert sole(await platform.run()) == ("rolled_back", "t1")
+    assert sole(await platform.full_walk()) == ("rolled_back", "t1")
 
 
 async def test_a_suffix_made_anew_with_the_right_key_is_a_fork(platform: Platform) -> None:
@@ -304,6 +333,7 @@ async def test_a_suffix_made_anew_with_the_right_key_is_a_fork(platform: Platfor
         platform.execute(f"SELECT setval('audit_logs_seq_seq', {seq}, false)")
         await platform.write(1, "t1")
     assert sole(await platform.run()) == ("forked", "t1")
+    assert sole(await platform.full_walk()) == ("forked", "t1")
 
 
 async def test_a_replayed_suffix_is_a_duplication(platform: Platform) -> None:
@@ -313,6 +343,7 @@ async def test_a_replayed_suffix_is_a_duplication(platform: Platform) -> None:
         f"prev_hmac, hmac FROM audit_logs WHERE tenant_id = 't1' AND seq >= {seqs[17]} ORDER BY seq"
     )
     assert sole(await platform.run()) == ("duplicated", "t1")
+    assert sole(await platform.full_walk()) == ("duplicated", "t1")
 
 
 async def test_several_breaks_in_one_walk_are_told_one_by_one_and_do_not_stop_it(platform: Platform) -> None:
@@ -353,6 +384,22 @@ async def test_linkage_alone_sees_a_hole_but_no_edit(platform: Platform) -> None
     assert (await platform.full_walk()).verdict == ("ok", None)
     platform.execute(f"DELETE FROM audit_logs WHERE seq = {seqs[8]}")
     assert sole(await platform.full_walk()) == ("gap", "t1")
+
+
+async def test_a_head_that_was_cut_and_made_to_look_like_one_stays_told_by_the_mark_alone(platform: Platform) -> None:
+    platform.settings |= {"mode": "linkage", "payload": None, "keys": []}
+    platform.probe = platform._probe()
+    seqs = await _twenty(platform, 20)
+    platform.execute(f"CREATE TABLE kept AS SELECT * FROM audit_logs WHERE tenant_id = 't1' AND seq <= {seqs[3]}")
+    platform.execute(f"DELETE FROM audit_logs WHERE tenant_id = 't1' AND seq <= {seqs[2]}")
+    platform.execute(f"UPDATE audit_logs SET prev_hmac = '{GENESIS}' WHERE seq = {seqs[3]}")
+    for _ in range(3):
+        assert sole(await platform.run()) == ("head_truncated", "t1")
+    assert sole(await platform.full_walk()) == ("head_truncated", "t1")
+    assert sole(await platform.run()) == ("head_truncated", "t1")
+    platform.execute(f"DELETE FROM audit_logs WHERE seq = {seqs[3]}; INSERT INTO audit_logs SELECT * FROM kept")
+    assert (await platform.run()).verdict == ("ok", None)
+    assert (await platform.full_walk()).verdict == ("ok", None)
 
 
 async def test_a_chain_ordered_by_time_and_id_is_walked_too(platform: Platform) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tocsin_chain import acceptlog
 from tocsin_chain.against import pruned_lawfully
 from tocsin_chain.breaks import Break, BreakKind
+from tocsin_chain.capture import whole_records
 from tocsin_chain.forms import PreviousPlace
 from tocsin_chain.fragments import Row, scan
 from tocsin_chain.macs import ChainKey, KeyRing, MacKey
@@ -270,6 +271,9 @@ def test_a_pack_of_several_keys_has_to_be_looked_at() -> None:
     assert verify_pack(replace(_pack(), key_ids=(None, None), times=(1.0, 2.0)), ring, place, True) is None
 
 
+CSV = b'a,b\n1,"x\ny ""z"""\n'
+
+
 def _copied(values: list[bytes | None]) -> bytes:
     row = struct.pack(">h", len(values))
     for value in values:
@@ -292,3 +296,8 @@ def test_a_copy_that_arrives_in_pieces_is_the_copy(cuts: list[int]) -> None:
         ("t1", 2, (1,), (2,)),
         ("t1", 2, (3,), (4,)),
     ]
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(3, b""), (4, b"a,b\n"), (9, b"a,b\n"), (12, b"a,b\n"), (99, CSV)])
+def test_a_csv_file_is_cut_between_records_only(limit: int, kept: bytes) -> None:
+    assert whole_records(CSV, limit) == kept
