@@ -4,6 +4,7 @@ EVM nodes, Prometheus. Its own API, Loki, a captcha, an explorer and a mail serv
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import subprocess
 from collections.abc import Callable
@@ -75,7 +76,7 @@ groups:
 
 
 class ArchivingPostgreSQL(PostgreSQL):
-    """Archives its WAL, in segments of 1 MB: the platform's life switches them every second."""
+    """Archives its WAL, in segments of 1 MB, which the estate switches every second."""
 
     def __init__(self) -> None:
         archiving = {"archive_mode": "on", "wal_level": "replica", "max_wal_size": "256MB"}
@@ -215,13 +216,20 @@ class WipeEstate:
         stack.callback(lambda: self.loop.call(self._rest()))
 
     async def _live(self) -> None:
-        self._living = asyncio.create_task(self.life.run(), name="life of Wipe")
+        self._living = [asyncio.create_task(work) for work in (self.life.run(), self._switch_wal())]
+
+    async def _switch_wal(self) -> None:
+        """A busy platform fills segments all the time; one that waits for its database does not."""
+        while True:
+            with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await self.cluster.execute("SELECT pg_switch_wal()")
+            await asyncio.sleep(1)
 
     async def _rest(self) -> None:
-        self._living.cancel()
-        for task in self._repeating:
+        tasks = [*self._living, *self._repeating]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(self._living, *self._repeating, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.release()
 
     def _site(self, stack: ExitStack, build: Callable[[], Any]) -> Site:
@@ -304,7 +312,8 @@ class WipeEstate:
         """Keep so many connections of the database open."""
 
         async def hold() -> None:
-            self.held = [await asyncpg.connect(self.database.dsn(DATABASE)) for _ in range(count)]
+            for _ in range(count):
+                self.held.append(await asyncpg.connect(self.database.dsn(DATABASE)))
 
         self.loop.call(hold())
 

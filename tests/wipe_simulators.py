@@ -104,10 +104,6 @@ class Life(wipe.Life):
     """What happens in a healthy platform, except that certificates are made when they are asked for, so that the newest
     one is what a fault makes of it; and nothing is forgotten, so that a fault's rows stay."""
 
-    async def pulse(self) -> None:
-        await super().pulse()
-        await self.cluster.execute("SELECT pg_switch_wal()")
-
     async def _forget(self, connection: Any) -> None:
         """The estate does not live long."""
 

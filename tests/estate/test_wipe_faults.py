@@ -97,7 +97,7 @@ MUST_BE_ASKED = {
     "transit/verify/wipe-mac": 1,
     "transit/sign/wipe-receipt": 1,
     "kv/signer": 1,
-    "s3 headbucket": 4,
+    "s3 headbucket": 1,
     "s3 getobject": 4,
     "s3 putobject": 3,
     "s3 newmultipartupload": 1,
