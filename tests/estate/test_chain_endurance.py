@@ -158,13 +158,13 @@ from tocsin_chain.vault import create_key
 memory = Memory(HashChainSettings.model_validate_json(sys.argv[1]), NAME)
 key = create_key(memory.places.key)
 points = tuple(Point((at,), bytes(32), at) for at in range(16))
-first = Marks(NAME, "", chains={f"t{at}": ChainMark(points[0], points[-1], points) for at in range(100)})
+first = Marks(NAME, "", chains={f"t{at}": ChainMark(points[0], points[-1], points) for at in range(20)})
 
 def known():
     found = recall(key, NAME, memory.places.mark.read_bytes(), memory.witness.path.read_bytes(), has_witness=True,
                    writer=memory.writer())
     assert found.doubt is None, found.detail
-    assert len(found.marks.chains) == 100
+    assert len(found.marks.chains) == 20
     return found.marks
 
 async def write(marks, times, begun=None):
@@ -309,7 +309,7 @@ async def test_killed_a_hundred_times_while_it_writes_its_mark_there_is_always_a
     )
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
-    assert said["torn"] >= 10, said
+    assert said["torn"] >= 5, said
     assert said["generation"] > 100, said
 
 
