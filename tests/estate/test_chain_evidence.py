@@ -167,10 +167,10 @@ async def test_a_folder_that_takes_no_evidence_is_told_and_the_capture_made_up_f
     assert len(bundles(platform)) == 1
 
 
-async def accept(platform: Platform, signed: SignOff = SIGNED) -> None:
+async def accept(platform: Platform, signed: SignOff = SIGNED, chains: tuple[str, ...] = ()) -> None:
     http = HttpClient.open()
     try:
-        await operations.accept(platform.context(http), platform.configured(), signed, workers=1)
+        await operations.accept(platform.context(http), platform.configured(), signed, chains=chains, workers=1)
     finally:
         await http.close()
 
@@ -186,6 +186,35 @@ async def test_after_an_accepted_reset_the_chain_is_whole_again_and_still_watche
     assert (await platform.full_walk()).verdict == ("ok", None)
     platform.execute("UPDATE audit_logs SET action = 'again' WHERE seq = (SELECT max(seq) FROM audit_logs)")
     assert (await platform.run()).verdict == ("failed", "modified")
+
+
+async def test_one_chain_is_accepted_and_the_others_stay_told(platform: Platform) -> None:
+    platform.execute(
+        "UPDATE audit_logs SET action = 'x' WHERE seq IN (SELECT max(seq) FROM audit_logs GROUP BY tenant_id)"
+    )
+    told = {(one.reason, one.component) for one in (await platform.run()).outcome.findings}
+    assert told == {("modified", "t1"), ("modified", "t2")}
+    await accept(platform, chains=("t1",))
+    told = {(one.reason, one.component) for one in (await platform.full_walk()).outcome.findings}
+    assert told == {("modified", "t2")}
+
+
+async def test_a_chain_that_is_broken_already_is_begun_only_with_a_reason_that_is_recorded(platform: Platform) -> None:
+    platform.execute("DELETE FROM audit_logs WHERE seq = (SELECT min(seq) FROM audit_logs) + 30")
+    memory = Memory(platform.configured(), NAME)
+    memory.places.mark.unlink()
+    with pytest.raises(Refused, match="the chain is broken already: gap at t1"):
+        await platform.bootstrap()
+    assert not memory.places.mark.exists()
+    http = HttpClient.open()
+    signed = SignOff("operator", "rows lost in 2024", "SEC-7")
+    await operations.bootstrap(platform.context(http), platform.configured(), workers=1, known_broken=signed)
+    await http.close()
+    record = acceptlog.read(memory.places.accepted)[-1]
+    assert (record["action"], record["ticket"], record["breaks"][0]["kind"]) == ("bootstrap", "SEC-7", "gap")
+    assert (await platform.full_walk()).verdict == ("ok", None)
+    platform.execute("UPDATE audit_logs SET action = 'x' WHERE seq = (SELECT min(seq) FROM audit_logs)")
+    assert (await platform.full_walk()).verdict == ("failed", "modified")
 
 
 async def test_retired_rows_are_a_new_break_until_accepted(platform: Platform) -> None:
