@@ -41,7 +41,7 @@ def made(row: Stored, covers_order: bool) -> Stored:
     return replace(row, mac=MacKey(KEYS[row.key_id]).mac(row.message(covers_order)))
 
 
-STEP = 4
+STEP = 16
 """Sequences of one tenant are this far apart at least: between them are those of others, and room to put rows in."""
 
 

@@ -70,7 +70,7 @@ def test_every_line_of_the_table_has_an_edit_and_every_edit_a_line(name: str) ->
 def tenants(rng: random.Random, length: int, covers_order: bool) -> list[tampering.Table]:
     """One table with the rows of several tenants interleaved; the first is as long as asked."""
     others = [rng.randrange(8, 40) for _ in range(rng.randrange(3))]
-    return [tampering.grown(rng, each, covers_order, offset) for offset, each in enumerate([length, *others])]
+    return [tampering.grown(rng, each, covers_order, 4 * at) for at, each in enumerate([length, *others])]
 
 
 def found_in(tables: list[tampering.Table], mode: Mode) -> list[list[Break]]:
@@ -155,7 +155,7 @@ def test_a_row_that_is_given_to_another_tenant_is_missing_in_one_chain_and_besid
 ) -> None:
     rng = random.Random(seed)
     table = tampering.grown(rng, rng.randrange(12, 30), False)
-    other = tampering.grown(rng, 20, False, 1)
+    other = tampering.grown(rng, 20, False, 4)
     while other.rows[-2].seq < table.rows[-1].seq:
         other.append()
     tampering.remember(other, len(other.rows))
