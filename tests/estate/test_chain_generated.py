@@ -78,9 +78,10 @@ async def load(connection: asyncpg.Connection, rows: list[tampering.Stored]) -> 
 
 
 async def told(platform: Platform) -> list[OpenBreak]:
-    """What is open after a run and a full walk, in order."""
+    """What is open after a run, a full walk, and another run, in order."""
     await platform.run()
     await platform.full_walk()
+    await platform.run()
     memory = Memory(platform.configured(), NAME)
     return sorted(unsealed(memory.key(), NAME, memory.places.mark.read_bytes()).open, key=lambda item: item.found.first)
 
