@@ -14,7 +14,7 @@ from estate.web import request
 from tests.wipe_configuration import MISSING, configuration
 from tests.wipe_estate import EXPORTS, WipeEstate
 from tests.wipe_signer import DATA, MAC, MODE, RECEIPT
-from tests.wipe_simulators import SMOKE_TENANT
+from tests.wipe_simulators import SMOKE_TENANT, UNAUTHORIZED
 from tocsin_sandbox.chain import CHAIN_ID, SENDER
 from tocsin_sandbox.faults import BY_NAME
 from tocsin_sandbox.identity import AUDIENCE, CLIENT_ID, USERNAME
@@ -90,10 +90,10 @@ def statements(cause: str, undo: str) -> Pair:
 
 
 def granted(grant: str, until: str, revoked: str) -> Pair:
-    """One more grant with an allocation."""
+    """One more grant with an allocation. It begins tomorrow: no proof lives by it."""
     return statements(
         "INSERT INTO license_grants (grant_id, tenant_id, quantity, valid_from, valid_until, revoked_at) "
-        f"VALUES ('{grant}', '{SMOKE_TENANT}', 10, current_date - 30, {until}, {revoked}); "
+        f"VALUES ('{grant}', '{SMOKE_TENANT}', 10, current_date + 1, {until}, {revoked}); "
         f"INSERT INTO license_allocations (grant_id, organization_id, quantity) VALUES ('{grant}', '{SMOKE_TENANT}', 5)",
         f"DELETE FROM license_allocations WHERE grant_id = '{grant}'; "
         f"DELETE FROM license_grants WHERE grant_id = '{grant}'",
@@ -104,14 +104,19 @@ def logged(service: str, line: str, count: int) -> Pair:
     return lambda e: e.log(service, line, count), lambda e: e.observability.forget()
 
 
-def repeated(act: Act) -> Pair:
-    """Again and again until it is undone."""
-    return lambda e: e.repeat(lambda: act(e)), lambda e: e.stop_repeating()
+def repeated(act: Act, shown: Act) -> Pair:
+    """Again and again until it is undone, and begun when the platform's own monitoring shows it."""
+
+    def begin(estate: WipeEstate) -> None:
+        estate.repeat(lambda: act(estate))
+        until(lambda: shown(estate), "the platform's monitoring")
+
+    return begin, lambda e: e.stop_repeating()
 
 
-def counted(name: str) -> Pair:
+def counted(name: str, alert: str) -> Pair:
     """The platform counts failures, and so its own alert fires."""
-    return repeated(lambda e: e.exporter.counts.update({name: 5}))
+    return repeated(lambda e: e.exporter.counts.update({name: 5}), lambda e: alert in e.prometheus.firing())
 
 
 def exports_may(*operations: str) -> Pair:
@@ -261,7 +266,9 @@ ACTIONS: dict[str, Pair] = {
     "lock-test-user": (lock_user, unlock_user),
     "refuse-service-accounts": (service_accounts(False), service_accounts(True)),
     "refuse-tokens": flag("wipe_api", "rejects_tokens", True, False),
-    "send-stale-tokens": repeated(ask_without_right),
+    "send-stale-tokens": repeated(
+        ask_without_right, lambda e: (e.prometheus.value(f"sum(rate({UNAUTHORIZED}[6s]))") or 0) > 1
+    ),
     "log-token-errors": logged("api", 'level=error msg="jwt: key not found in jwks, token invalid"', 50),
     # Signer
     "kill-signer": killed(lambda e: e.signer.vault),
@@ -281,7 +288,7 @@ ACTIONS: dict[str, Pair] = {
     "kill-transaction-signer": killed(lambda e: e.signing_node),
     "stop-tsa": (lambda e: e.tsa.stop(), start_tsa),
     "restart-tsa": (restart_tsa, lambda e: e.trust_tsa()),
-    "count-signer-failures": counted('wipe_signer_failures_total{operation="pades_sign"}'),
+    "count-signer-failures": counted('wipe_signer_failures_total{operation="pades_sign"}', "WipeSignerFailures"),
     "log-proof-worker-errors": logged("proof-worker", "level=error msg=failed", 50),
     # Storage
     "stop-storage": stopped(lambda e: e.minio),
@@ -319,7 +326,7 @@ ACTIONS: dict[str, Pair] = {
     "stall-proofs": switched("proofs-stalled"),
     "fail-proofs": switched("proofs-failed"),
     "bury-certified-proof": switched("proof-not-replayable"),
-    "count-job-failures": counted("wipe_job_failures_total"),
+    "count-job-failures": counted("wipe_job_failures_total", "WipeQueueJobFailures"),
     "stop-mail": site_stopped("mail"),
     # Chain
     "stop-chain": stopped(lambda e: e.anvil),
@@ -334,7 +341,7 @@ ACTIONS: dict[str, Pair] = {
     "roll-back-chain": (roll_back, forget_certificate),
     "leave-certificates-unanchored": switched("certificates-unanchored"),
     "bury-lost-anchor": switched("anchor-not-replayable"),
-    "count-anchor-failures": counted("wipe_anchor_failures_total"),
+    "count-anchor-failures": counted("wipe_anchor_failures_total", "WipeAnchorFailures"),
     "log-anchor-worker-errors": logged("anchor-worker", "level=error msg=failed", 50),
     "stop-explorer": site_stopped("explorer"),
     # The API
