@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 
 from tocsin.model import CommonReason, Outcome
 from tocsin.running.clock import SystemClock
-from tocsin.running.controls import Controls
+from tocsin.running.controls import Controls, ControlTarget
 from tocsin.sdk import HttpClient
 
 
@@ -49,6 +50,24 @@ async def test_what_answers_is_reachable_and_what_refuses_is_not(port: int, clos
     ]
     controls = Controls.of(targets, http, SystemClock())
     assert [target.url for target in await controls.unreachable()] == targets[3:]
+    await controls.close()
+    await http.close()
+
+
+async def test_a_loop_that_was_held_up_while_it_asked_asks_once_more() -> None:
+    asked = 0
+
+    async def reach(target: object) -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            time.sleep(0.1)  # noqa: ASYNC251 - it is what holds the loop up
+        await asyncio.sleep(0.001)
+
+    http = HttpClient.open()
+    controls = Controls([ControlTarget.parse("tcp://127.0.0.1:1")], http, SystemClock(), timeout=0.02, reach=reach)
+    assert await controls.unreachable() == ()
+    assert asked == 2
     await controls.close()
     await http.close()
 
