@@ -66,10 +66,11 @@ def judge(name: str, graph: Graph, states: Mapping[str, ProbeState], now: float,
             waiting_since=None if proven else state.waiting_since,
         )
         return Judgement(held, check, review_at=None if proven else min(enough, *bad.values()))
-    if state.caused_by is not None:
+    if (cause := state.caused_by) is not None:
         state = replace(state, caused_by=None)
         # A cause that is still worth a ticket has not recovered: this failure has become worse than it explains.
-        if state.waiting_since is None and not _bad(name, graph, states, Severity.TICKET, now):
+        recovered = not bad and cause not in _bad(name, graph, states, Severity.TICKET, now)
+        if state.waiting_since is None and recovered:
             # Failures while the cause was bad say nothing about now.
             state = replace(
                 state, waiting_since=now, failed_streak=0, first_failure_at=None, page_streak=0, first_page_at=None

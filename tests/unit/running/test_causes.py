@@ -158,6 +158,25 @@ def test_an_effect_that_is_still_bad_when_its_cause_recovers_gets_fresh_runs_and
     assert story.alerting() == {"realm"}
 
 
+def test_a_ticket_that_is_slow_to_recover_with_the_common_cause_does_not_make_an_effect_page() -> None:
+    story = Story(spec("db"), spec("grants", "db"), spec("quota", "db"), spec("proofs", "grants", "quota"))
+    for at in (100, 105):
+        for name in ("db", "grants", "proofs"):
+            story.run(at, name, "page")
+        story.run(at, "quota", "ticket")
+    assert story.alerting() == {"db"}
+    for at in (130, 135):
+        story.run(at, "db", "ok")
+    for at in (136, 141):
+        story.run(at, "grants", "ok")
+    assert story["proofs"].waiting_since == 141
+    assert story.alerting() == set()
+    for at in (142, 147):
+        story.run(at, "quota", "ok")
+        story.run(at, "proofs", "ok")
+    assert story.alerting() == set()
+
+
 def test_an_effect_that_recovers_with_its_cause_never_alerts() -> None:
     story = Story(spec("db"), spec("realm", "db"))
     for at in (100, 105):
