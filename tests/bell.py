@@ -16,7 +16,7 @@ from estate.servers.receiver import Notification, Receiver
 
 ROOT = Path(__file__).parents[1]
 GROUP_WAIT = 3
-GROUP_INTERVAL = 5
+GROUP_INTERVAL = 3
 KEEP_FIRING = "10s"
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,29 +45,40 @@ HIDDEN = {
         "certificates-unanchored",
         "license-expired",
         "proofs-awaiting-license",
+        "chain-stopped",
     ),
 }
 """Faults that cannot be seen while the first one lasts, and must not ring."""
 ROOTS = (
-    "keycloak-database-stopped", "signer-stopped", "storage-stopped", "database-stopped", "chain-stopped", "backup-late",
-    "captcha-refused", "mail-stopped", "developer-data", "setup-open", "seats-exhausted", "audit-row-edited",
+    "keycloak-database-stopped", "signer-stopped", "storage-stopped", "database-stopped", "backup-late", "captcha-refused",
+     "mail-stopped", "developer-data", "setup-open", "seats-exhausted", "audit-log-cut",
     "dsn-secret-gone",
 )  # fmt: skip
 
 
 @dataclass
 class Crowd(Ground):
-    """Causes with each fault what it hides."""
+    """Causes with each fault what it hides, at one moment: the daemon looks neither between them nor between repairs."""
 
     async def cause(self, drill: Drill) -> None:
-        for name in HIDDEN.get(drill.name, ()):
-            await super().cause(CATALOGUE[name])
-        await super().cause(drill)
+        with self._unseen():
+            for name in HIDDEN.get(drill.name, ()):
+                await super().cause(CATALOGUE[name])
+            await super().cause(drill)
 
     async def undo(self, drill: Drill) -> None:
-        await super().undo(drill)
-        for name in HIDDEN.get(drill.name, ()):
-            await super().undo(CATALOGUE[name])
+        with self._unseen():
+            await super().undo(drill)
+            for name in HIDDEN.get(drill.name, ()):
+                await super().undo(CATALOGUE[name])
+
+    @contextmanager
+    def _unseen(self) -> Iterator[None]:
+        os.kill(self.daemon.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.daemon.pid, signal.SIGCONT)
 
 
 @pytest.fixture(scope="module")
