@@ -153,7 +153,7 @@ def unlock_user(estate: WipeEstate) -> None:
 
 def ask_without_right(estate: WipeEstate) -> None:
     """Requests that the API refuses, as its own counter then shows."""
-    for _ in range(5):
+    for _ in range(10):
         request("GET", f"{estate.api.url}/api/v1/usage", headers={"Authorization": "Bearer stale"}).expect(401)
 
 
@@ -267,7 +267,7 @@ ACTIONS: dict[str, Pair] = {
     "refuse-service-accounts": (service_accounts(False), service_accounts(True)),
     "refuse-tokens": flag("wipe_api", "rejects_tokens", True, False),
     "send-stale-tokens": repeated(
-        ask_without_right, lambda e: (e.prometheus.value(f"sum(rate({UNAUTHORIZED}[6s]))") or 0) > 1
+        ask_without_right, lambda e: (e.prometheus.value(f"sum(rate({UNAUTHORIZED}[6s]))") or 0) > 3
     ),
     "log-token-errors": logged("api", 'level=error msg="jwt: key not found in jwks, token invalid"', 50),
     # Signer

@@ -188,6 +188,7 @@ def _variables(estate: WipeEstate) -> dict[str, str]:
         "TOCSIN_WIPE_LOKI_ALL": 'service_name="api"',
         "TOCSIN_WIPE_OTEL_EXPORTER_URL": f"{estate.collector.url}/metrics",
         "TOCSIN_WIPE_401_QUERY": f"sum(rate({UNAUTHORIZED}[6s]))",
+        "TOCSIN_WIPE_401_LIMIT": "3",
         **_signer(estate),
         **_storage(estate),
         **_database(estate),
