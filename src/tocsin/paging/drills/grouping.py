@@ -8,7 +8,7 @@ from tocsin.paging.drills.catalogue import Drill
 
 
 def batches(drills: Iterable[Drill], at_once: int) -> list[list[Drill]]:
-    """The drills in batches of at most ``at_once``, in order; one that must be ``alone`` is the only one of its system."""
+    """The drills in batches of at most ``at_once``, in order; one that must be ``alone`` is its system's only one."""
     found: list[list[Drill]] = []
     for drill in drills:
         fitting = (batch for batch in found if len(batch) < at_once and not any(_meet(drill, other) for other in batch))
