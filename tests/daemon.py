@@ -66,7 +66,11 @@ class Daemon:
             )
         guard.watch(self.pid, self.state)
         if wait:
-            self.until(lambda: self.get("/-/healthy")[0] == 200, "to be healthy", 20)
+            try:
+                self.until(lambda: self.get("/-/healthy")[0] == 200, "to be healthy", 20)
+            except BaseException:
+                self.kill()
+                raise
         return self
 
     def stop(self) -> int:

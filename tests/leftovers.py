@@ -6,6 +6,7 @@ What a fixture of a wider scope started is not the test's: it is there when the 
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import os
 import threading
@@ -46,6 +47,7 @@ def _nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     deadline = time.monotonic() + _PATIENCE
     while (left := _left(threads, children)) and time.monotonic() < deadline:
+        gc.collect()  # gRPC's poller ends when the last of its channels is collected
         time.sleep(0.01)
     assert not left, f"left behind: {', '.join(left)}"
 

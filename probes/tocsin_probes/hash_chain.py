@@ -43,6 +43,9 @@ CAPTURES_PER_RUN = 3
 SAVE_EVERY = 1.0
 """Seconds of walking that may have to be done again after a crash."""
 
+KEEP_WORKERS = 60.0
+"""Seconds to the next full walk for which the processes that verify are kept: starting one costs most of a second."""
+
 _RESERVE = 0.15
 """Share of a run that is kept back for writing the mark."""
 
@@ -116,6 +119,7 @@ class HashChain(Probe):
         except ProbeFault:
             # The table may have another shape by now; the next run asks again.
             self._layout = None
+            self._end_workers()
             raise
         marks, fresh = done.marks, list(done.fresh)
         anchored, anchor_finding = await self._anchor(ctx, marks, source)
@@ -138,7 +142,8 @@ class HashChain(Probe):
         else:
             findings.append(await self._save(ctx, memory, recalled, before, marks))
         if walk is not None and walk.done:
-            self._end_workers()
+            if self.settings.full_walk.every > KEEP_WORKERS:
+                self._end_workers()
             memory.save_walk(None)
         self._measure(ctx, told, done.heads, walk)
         checked = f"{done.checked} new rows verified"

@@ -57,6 +57,7 @@ def probes(ports: Ports) -> dict[str, dict[str, Any]]:
         "queue": {"kind": "job_queue", "dsn": dsn("S13", ports, "late")},
         "rate": {"kind": "event_rate", "dsn": dsn("S14", ports, "late"), "query": "SELECT 1", "events": ["a"]},
         "beat": {"kind": "heartbeat", "dsn": dsn("S15", ports, "late"), "query": "SELECT 1", "max_age": "1m"},
+        "restore": {"kind": "restore_check", "dsn": dsn("S27", ports, "late"), "tables": ["audit"]},
         "chain": {"kind": "hash_chain", **columns, "dsn": dsn("S16", ports, "late"), "replica_dsn": dsn("S17", ports)},
         "verify": {"kind": "chain_verify_api", "url": f"{web}/x", "token": "${S18}"},
         "rpc": {
@@ -87,7 +88,7 @@ def probes(ports: Ports) -> dict[str, dict[str, Any]]:
     }  # fmt: skip
 
 
-def secrets(count: int = 26) -> dict[str, str]:
+def secrets(count: int = 27) -> dict[str, str]:
     return {f"S{number:02}": f"s3cr.Kq7Zx{number:02}Wv93tUm" for number in range(1, count + 1)}
 
 
