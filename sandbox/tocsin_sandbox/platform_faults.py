@@ -116,13 +116,14 @@ async def _lose_files(estate: Estate) -> None:
 
 async def _keep_files(estate: Estate) -> None:
     """The rows whose files were never written go, or they would stay lost for ever."""
-    estate.life.loses_files = False
-    await estate.database.execute("DELETE FROM certificates WHERE anchor_chain_id = 'lost'", database=DATABASE)
-    await estate.database.execute(
-        "DELETE FROM certificates WHERE created_at > now() - interval '1 hour' AND id::text <> $1",
-        estate.life.certificate,
-        database=DATABASE,
-    )
+    async with estate.life.between_pulses:
+        estate.life.loses_files = False
+        await estate.database.execute("DELETE FROM certificates WHERE anchor_chain_id = 'lost'", database=DATABASE)
+        await estate.database.execute(
+            "DELETE FROM certificates WHERE created_at > now() - interval '1 hour' AND id::text <> $1",
+            estate.life.certificate,
+            database=DATABASE,
+        )
 
 
 async def _forget_anchor(estate: Estate) -> None:

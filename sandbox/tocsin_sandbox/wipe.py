@@ -98,13 +98,16 @@ class Life:
     idle_queues: set[str] = field(default_factory=set)
     certificate: str = ""
     """The id of the first certificate."""
+    between_pulses: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held during a pulse; who holds it sees no half-done work."""
     _beats: int = 0
 
     async def run(self) -> None:
         """Live until cancelled. A platform whose database or storage is down waits, as its workers would."""
         while True:
             try:
-                await self.pulse()
+                async with self.between_pulses:
+                    await self.pulse()
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 _log.debug("the platform waits for its database: %s", error)
             except (BotoCoreError, ClientError) as error:

@@ -134,8 +134,9 @@ def test_a_reload_under_load_keeps_what_did_not_change_and_a_bad_file_changes_no
     assert daemon.value("tocsin_config_last_reload_successful") == 1
 
 
-def test_fifty_kills_at_random_moments_forget_nothing_and_invent_nothing(
-    tmp_path: Path, target: Target, start: Callable[..., Daemon]
+@pytest.mark.parametrize("kills", [15, pytest.param(50, marks=pytest.mark.long)])
+def test_kills_at_random_moments_forget_nothing_and_invent_nothing(
+    tmp_path: Path, target: Target, start: Callable[..., Daemon], kills: int
 ) -> None:
     nowhere = Target()
     config = write(
@@ -148,7 +149,7 @@ def test_fifty_kills_at_random_moments_forget_nothing_and_invent_nothing(
     daemon.until(lambda: sum(p["state"]["alerting"] for p in daemon.probes().values()) == 5, "to alert on those down")
     since = {name: p["state"]["alerting_since"] for name, p in daemon.probes().items()}
     chance = random.Random(20261123)
-    for _ in range(50):
+    for _ in range(kills):
         time.sleep(chance.uniform(0, 0.3))
         daemon.kill()
         daemon.start()
