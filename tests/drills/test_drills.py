@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from estate.servers.sigv4 import Credentials
+from tests.bell import links
 from tests.drills.ground import Ground, GroundBell, ground
 from tests.faulting import ROOT
 from tocsin.paging.drills.catalogue import Drill, read_catalogue
@@ -142,13 +143,17 @@ async def test_each_further_fault_is_one_page_at_its_section_and_resolves(
     await _drilled(platforms, results, drills)
 
 
-def test_a_failed_probe_whose_own_credential_then_expires_stays_alerting(platforms: Ground) -> None:
+def test_a_page_outlives_kills_of_the_daemon_and_the_end_of_the_probes_own_credential(platforms: Ground) -> None:
     platforms.all_well()
     wipe, daemon, bell = platforms.wipe, platforms.daemon, platforms.bell
     since = time.time()
     platforms.act(CATALOGUE["bucket-write-denied"], 0)
     try:
-        bell.page("storage-outage", "firing", since)
+        page = bell.page("storage-outage", "firing", since)
+        assert links(page) == {"wipe/storage-outage#s3_bucket.write_denied"}
+        for _ in range(3):
+            daemon.kill()
+            daemon.start()
         wipe.give_exports(Credentials("expired-key", "expired-secret", "expired-token"))
         daemon.until(
             lambda: daemon.probes()["wipe-bucket-exports"]["state"]["status"] == "unknown", "not to be able to tell"

@@ -69,7 +69,7 @@ def judge(name: str, graph: Graph, states: Mapping[str, ProbeState], now: float,
     if (cause := state.caused_by) is not None:
         state = replace(state, caused_by=None)
         # A cause that is still worth a ticket has not recovered: this failure has become worse than it explains.
-        recovered = not bad and cause not in _bad(name, graph, states, Severity.TICKET, now)
+        recovered = cause not in _bad(name, graph, states, Severity.TICKET, now)
         if state.waiting_since is None and recovered:
             # Failures while the cause was bad say nothing about now.
             state = replace(

@@ -63,6 +63,12 @@ RESOLVED = rang(160, firing=False)
         ),
         pytest.param(
             DRILL,
+            [rang(110), RESOLVED, rang(170), rang(180, firing=False)],
+            [f"a second page came, at {SECTION}", "it came again after it had resolved"],
+            id="again-after-the-repair",
+        ),
+        pytest.param(
+            DRILL,
             [rang(110), rang(155, replace(PAGE, alert="TocsinOther")), RESOLVED],
             [f"a second page came, at {SECTION}"],
             id="another-one-after-the-repair",

@@ -177,6 +177,24 @@ def test_a_ticket_that_is_slow_to_recover_with_the_common_cause_does_not_make_an
     assert story.alerting() == set()
 
 
+def test_a_long_outage_of_the_cause_is_no_time_that_another_suspect_has_had() -> None:
+    story = Story(spec("db"), spec("token"), spec("api", "db", "token"))
+    for at in range(100, 300, 20):
+        story.run(at, "db", "page")
+        story.run(at, "api", "page")
+    assert story["api"].caused_by == "db"
+    story.run(301, "token", "page")
+    for at in (302, 305):
+        story.run(at, "db", "ok")
+    assert story.alerting() == set()
+    assert story["api"].failed_streak == 0
+    story.run(306, "api", "page")
+    assert story["api"].caused_by == "token"
+    story.run(307, "token", "ok")
+    story.run(308, "api", "ok")
+    assert story.alerting() == set()
+
+
 def test_an_effect_that_recovers_with_its_cause_never_alerts() -> None:
     story = Story(spec("db"), spec("realm", "db"))
     for at in (100, 105):

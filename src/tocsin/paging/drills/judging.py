@@ -101,13 +101,16 @@ def _verdict(drill: Drill, rang: list[Notification], also: list[str], times: Tim
         problems.append("it did not resolve after the repair")
     if any(not item.firing and item.at < undone for item in rang):
         problems.append("it resolved before the repair")
+    if resolved is not None and any(item.at > resolved.at for item in firing):
+        problems.append("it came again after it had resolved")
     return Verdict(drill, tuple(problems), took, None if resolved is None else resolved.at - undone)
 
 
 def _shrinks(first: Notification, later: Notification, undone: float) -> bool:
     """Whether it only says, after the repair, that some of the alerts are gone already."""
-    still = {alert.alert for alert in later.alerts if alert.firing}
-    return later.at >= undone and still <= {alert.alert for alert in first.alerts if alert.firing}
+    still = [alert.alert for alert in later.alerts if alert.firing]
+    before = [alert.alert for alert in first.alerts if alert.firing]
+    return later.at >= undone and len(still) < len(before) and set(still) <= set(before)
 
 
 def _differences(drill: Drill, first: Notification) -> list[str]:
