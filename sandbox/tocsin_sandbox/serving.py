@@ -40,6 +40,7 @@ class Site:
         self.mood = Mood.NORMAL
         self._build = build
         self._runner: web.AppRunner | None = None
+        self._server: asyncio.Server | None = None
 
     @property
     def url(self) -> str:
@@ -56,14 +57,23 @@ class Site:
         app.middlewares.append(self._misbehave)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2, handler_cancellation=True)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", self.port).start()
+        assert runner.server is not None
+        self._server = await asyncio.get_running_loop().create_server(runner.server, "127.0.0.1", self.port)
         self._runner = runner
 
     async def stop(self) -> None:
         """Close the port and every connection: clients are refused from now on."""
-        if self._runner is not None:
-            runner, self._runner = self._runner, None
-            await runner.cleanup()
+        runner, self._runner = self._runner, None
+        server, self._server = self._server, None
+        if runner is None or server is None:
+            return
+        loop = asyncio.get_running_loop()
+        for listener in server.sockets:
+            loop.remove_reader(listener.fileno())
+        # What is being accepted becomes a connection first: asyncio would lose it, open, when its server closes now.
+        await asyncio.sleep(0.01)
+        server.close()
+        await runner.cleanup()
 
     @web.middleware
     async def _misbehave(self, request: web.Request, handler: Handler) -> web.StreamResponse:
