@@ -46,7 +46,7 @@ HIDDEN = {
         "certificates-unanchored",
         "license-expired",
         "proofs-awaiting-license",
-        "chain-stopped",
+        "report-missing",
     ),
 }
 """Faults that cannot be seen while the first one lasts, and must not ring."""
