@@ -3,6 +3,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Hundreds of processes begin in tests; none should compile what another has compiled.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 
@@ -40,6 +42,9 @@ dashboards: setup ## write the dashboards, and the chart's copies of them and of
 	$(BIN)/python -m dashboards.generate
 	$(BIN)/python helm/sync.py
 
+pictures: setup ## draw the dashboards for the documentation out of real data; needs prometheus and chromium, takes six minutes
+	$(BIN)/python -m docs.pictures
+
 format: setup ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -51,13 +56,13 @@ lint: setup ## ruff, mypy strict, import-linter
 	$(BIN)/lint-imports --no-cache
 
 test-fast: lint ## lint and unit tests, no servers, under a minute
-	$(BIN)/pytest tests/unit tests/contract -m "not long and not estate" -n 2
+	$(BIN)/pytest tests/unit tests/contract -m "not long and not estate and not thorough" -n 2
 
 estate: setup ## install and cache the real servers that tests use
 	$(BIN)/python -m estate.install all
 
 test: lint estate ## everything, on real servers too
-	$(BIN)/pytest -m "not long" -n 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -m "not long" -n 3 --dist loadfile --no-loadscope-reorder
 
 test-long: lint estate ## soaks and ten thousands of examples
 	$(BIN)/pytest -m long
@@ -65,4 +70,4 @@ test-long: lint estate ## soaks and ten thousands of examples
 clean: ## remove what was built in the checkout
 	rm -rf $(VENV) .mypy_cache .ruff_cache .run dist
 
-.PHONY: help setup run lock docs dashboards format lint test-fast estate test test-long clean
+.PHONY: help setup run lock docs dashboards pictures format lint test-fast estate test test-long clean

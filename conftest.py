@@ -10,13 +10,13 @@ pytest_plugins = ["tests.fixtures_estate", "tests.leftovers"]
 asyncio.set_event_loop(None)
 
 LONGEST = (
-    "tests/drills/",
-    "tests/estate/test_wipe_faults.py",
-    "tests/estate/test_alexandria_faults.py",
+    "tests/drills/test_drills.py",
+    "tests/estate/test_faults.py",
     "tests/process/",
     "tests/estate/test_sandbox",
     "tests/estate/test_oidc",
     "tests/estate/test_chain",
+    "tests/drills/",
     "tests/estate/",
 )
 """What takes long is begun first, so that no worker is left with it in the end."""

@@ -35,14 +35,14 @@ def build() -> Dashboard:
                 bad_from=1,
             ),
             number(
-                "Configuration",
-                "0 when a daemon refused its new configuration and keeps the old one.",
+                "Configuration refused",
+                "Whether a daemon refused its new configuration and keeps the old one.",
                 "1 - min(tocsin_config_last_reload_successful)",
                 bad_from=1,
                 unit="bool_yes_no",
             ),
             number(
-                "Web configuration",
+                "Web configuration refused",
                 "Whether a daemon could not read its certificates or passwords at their last change.",
                 "1 - min(tocsin_web_config_last_reload_successful)",
                 bad_from=1,

@@ -13,6 +13,7 @@ from dashboards.shapes import (
     history,
     listing,
     number,
+    placed,
     query,
     row,
     status_of,
@@ -28,7 +29,7 @@ def build() -> Dashboard:
         "tocsin-probe",
         "tocsin: probe",
         "One probe: its status and reasons over time, and its duration against its timeout.",
-        [choice("probe", "Probe", "label_values(tocsin_probe_status, probe)")],
+        [choice("probe", "Probe", f"label_values({placed('tocsin_probe_status')}, probe)")],
         [
             number("Status", "Confirmed; the worst over replicas.", status_of(PROBE), mappings=STATUS_TEXT),
             text_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from grafana_foundation_sdk.builders import common, stat, statetimeline, table, timeseries
@@ -16,6 +17,17 @@ SOURCE = d.DataSourceRef("prometheus", "${datasource}")
 
 TAG = "tocsin"
 GREEN, YELLOW, RED, GREY = "green", "yellow", "red", "text"
+
+PLACE = 'cluster=~"$cluster", environment=~"$environment"'
+"""Which of several platforms. Prometheus that watch one alone need have neither label: then any value fits."""
+
+RUN = "cluster, environment, instance, job, probe"
+"""What tells the replicas of a probe apart."""
+
+WHO = "cluster, environment, probe"
+"""What tells probes apart."""
+
+_METRIC = re.compile(r'(?<![\w:"])(tocsin[a-z_:]+)(\{)?')
 
 Row = board.Row
 Panel = board.Panel | stat.Panel | statetimeline.Panel | table.Panel | timeseries.Panel
@@ -34,6 +46,11 @@ STATUS_TEXT: list[d.ValueMapping] = [
 PRESENT_TEXT: list[d.ValueMapping] = [d.ValueMap({"1": d.ValueMappingResult("yes", RED, index=0)})]
 
 
+def placed(expr: str) -> str:
+    """The same of the chosen clusters and environments alone, in every selector."""
+    return _METRIC.sub(lambda metric: f"{metric[1]}{{{PLACE}" + (", " if metric[2] else "}"), expr)
+
+
 def status_of(selector: str, by: str = "probe") -> str:
     """0 ok, 1 unknown, 2 failed: the worst over replicas."""
     return (
@@ -44,7 +61,7 @@ def status_of(selector: str, by: str = "probe") -> str:
 
 def of_system(metric: str, selector: str = 'system="$system"') -> str:
     """A metric that knows its probe alone, for the probes of one system: joined within each replica."""
-    return f'({metric} and on (instance, job, probe) tocsin_probe_status{{{selector}, status="ok"}})'
+    return f'({metric} and on ({RUN}) tocsin_probe_status{{{selector}, status="ok"}})'
 
 
 def worst(metric: str, *labels: str) -> str:
@@ -59,12 +76,12 @@ def least(metric: str, *labels: str) -> str:
 
 def query(expr: str, legend: str = "", *, ref: str = "A") -> Dataquery:
     """A query over the dashboard's time range."""
-    return Dataquery().expr(expr).legend_format(legend).ref_id(ref).range().datasource(SOURCE)
+    return Dataquery().expr(placed(expr)).legend_format(legend).ref_id(ref).range().datasource(SOURCE)
 
 
 def moment(expr: str, legend: str = "", *, ref: str = "A", as_table: bool = False) -> Dataquery:
     """A query of what is now."""
-    made = Dataquery().expr(expr).legend_format(legend).ref_id(ref).instant().datasource(SOURCE)
+    made = Dataquery().expr(placed(expr)).legend_format(legend).ref_id(ref).instant().datasource(SOURCE)
     return made.format(PromQueryFormat.TABLE) if as_table else made
 
 
@@ -118,9 +135,16 @@ def text_of(title: str, about: str, expr: str, legend: str, *, span: int = 4) ->
 
 
 def curve(
-    title: str, about: str, *queries: Dataquery, unit: str = "short", span: int = 12, signed: bool = False
+    title: str,
+    about: str,
+    *queries: Dataquery,
+    unit: str = "short",
+    span: int = 12,
+    signed: bool = False,
+    fill: int = 8,
 ) -> timeseries.Panel:
-    """Values over time, on an axis that begins at zero unless they are ``signed``."""
+    """Values over time, on an axis that begins at zero unless they are ``signed``. ``fill``: of the area, in percent;
+    0 where there may be very many."""
     panel = (
         timeseries.Panel()
         .title(title)
@@ -128,7 +152,7 @@ def curve(
         .datasource(SOURCE)
         .unit(unit)
         .line_width(1)
-        .fill_opacity(8)
+        .fill_opacity(fill)
         .show_points(c.VisibilityMode.NEVER)
         .legend(common.VizLegendOptions().display_mode(c.LegendDisplayMode.LIST).placement(c.LegendPlacement.BOTTOM))
         .tooltip(common.VizTooltipOptions().mode(c.TooltipDisplayMode.MULTI).sort(c.SortOrder.DESCENDING))
@@ -172,10 +196,13 @@ def listing(
     *,
     value: str | None = None,
     unit: str = "short",
+    mappings: Sequence[d.ValueMapping] = (),
+    sort: str = "",
     height: int = 8,
     span: int = 24,
 ) -> table.Panel:
-    """What is now, one row a series: these labels, then the value under the name ``value`` if it has one."""
+    """What is now, one row a series: these labels, then the value under the name ``value`` if it has one, and by
+    ``sort`` the column whose lowest comes first."""
     order = {name: index for index, name in enumerate([*columns, "Value"])}
     hidden = {"Time": True, **({} if value else {"Value": True})}
     panel = (
@@ -185,6 +212,7 @@ def listing(
         .datasource(SOURCE)
         .with_target(moment(expr, as_table=True))
         .unit(unit)
+        .mappings(list(mappings))
         .show_header(True)
         .with_transformation(
             d.DataTransformerConfig(
@@ -200,10 +228,13 @@ def listing(
         .height(height)
         .span(span)
     )
+    if sort:
+        panel = panel.sort_by([common.TableSortByFieldState().display_name(sort).desc(False)])
     if "probe" in columns:
         link = {
             "title": "This probe",
-            "url": "/d/tocsin-probe?var-probe=${__data.fields.probe}&var-datasource=${datasource}&${__url_time_range}",
+            "url": "/d/tocsin-probe?var-probe=${__data.fields.probe}"
+            "&${datasource:queryparam}&${cluster:queryparam}&${environment:queryparam}&${__url_time_range}",
         }
         panel = panel.override_by_name("probe", [d.DynamicConfigValue("links", [link])])
     return panel
@@ -236,9 +267,18 @@ def choice(name: str, label: str, values: str, *, several: bool = False) -> boar
     return made.all_value(".*").current(d.VariableOption(text="All", value="$__all"))
 
 
+def places() -> list[board.QueryVariable]:
+    """The choice of clusters and environments, for a Prometheus that holds several platforms; else both are empty."""
+    among = 'tocsin_build_info{cluster=~"$cluster"}'
+    return [
+        choice("cluster", "Cluster", "label_values(tocsin_build_info, cluster)", several=True),
+        choice("environment", "Environment", f"label_values({among}, environment)", several=True),
+    ]
+
+
 def mark(name: str, expr: str, colour: str) -> board.AnnotationQuery:
     """Annotations out of a query; how each reads is in `MARKS`."""
-    return board.AnnotationQuery().name(name).datasource(SOURCE).enable(True).icon_color(colour).expr(expr)
+    return board.AnnotationQuery().name(name).datasource(SOURCE).enable(True).icon_color(colour).expr(placed(expr))
 
 
 ALERTING, CHANGE = "alerting", "change of status"
@@ -260,7 +300,7 @@ def transitions(selector: str) -> list[board.AnnotationQuery]:
     who = "cluster, environment, incident, probe, status"
     changes = (
         f"1000 * max by ({who}) ((tocsin_probe_status{{{selector}}} == 1) "
-        "* on (instance, job, probe) group_left () tocsin_probe_status_since_timestamp_seconds)"
+        f"* on ({RUN}) group_left () tocsin_probe_status_since_timestamp_seconds)"
     )
     return [
         mark(ALERTING, f"tocsin:probe_alerting{{{selector}}} == 1", "red"),
@@ -289,7 +329,7 @@ def dashboard(
         .refresh("30s")
         .readonly()
         .tooltip(d.DashboardCursorSync.CROSSHAIR)
-        .variables([datasource(), *variables])
+        .variables([datasource(), *places(), *variables])
         .annotations(list(annotations))
         .link(
             board.DashboardLink(TAG)

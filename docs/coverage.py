@@ -6,6 +6,7 @@ python docs/coverage.py [--check]
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,9 +15,12 @@ from pathlib import Path
 import yaml
 
 from tocsin.cli.rules import shipped_subject
+from tocsin.config import Registry, Sources, load
 from tocsin.model import ProbeSpec, Severity
 from tocsin.paging.lint import Subject
 from tocsin.paging.lint.subject import labels
+from tocsin.runbooks import Page
+from tocsin.runbooks.pages import shared_sections
 
 ROOT = Path(__file__).resolve().parents[1]
 MAX_EXEMPTIONS = 5
@@ -24,7 +28,9 @@ MAX_EXEMPTIONS = 5
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the page. Either ``probes`` (by name the reasons that answer it) or ``exempt`` (why none can)."""
+    """One line of the page. Either ``probes`` (by name the reasons that answer it) or ``exempt`` (why none can).
+
+    ``host``: the probes of the coverage's `host_profile` that answer it; ``no_host``: why none has to."""
 
     scenario: int | str
     step: str
@@ -32,6 +38,8 @@ class Line:
     probes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     faults: Sequence[str] = ()
     exempt: str = ""
+    host: Sequence[str] = ()
+    no_host: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,12 +49,13 @@ class Coverage:
     system: str
     source: str
     lines: Sequence[Line]
+    host_profile: str = ""
 
 
 def read(file: Path) -> Coverage:
     """Raises `TypeError` for a line with a key that there is not."""
     content = yaml.safe_load(file.read_text("utf-8"))
-    return Coverage(content["system"], content["source"], [Line(**line) for line in content["lines"]])
+    return Coverage(**{**content, "lines": [Line(**line) for line in content["lines"]]})
 
 
 def alert_of(subject: Subject, spec: ProbeSpec) -> str:
@@ -74,6 +83,16 @@ def problems(coverage: Coverage, subject: Subject) -> Iterator[str]:
             yield f"{line.asks}: no fault shows it"
         for probe, reasons in line.probes.items():
             yield from (f"{line.asks}: {wrong}" for wrong in _wrong(subject, probe, reasons))
+    if coverage.host_profile:
+        yield from _missing_on_host(coverage)
+
+
+def _missing_on_host(coverage: Coverage) -> Iterator[str]:
+    there = load(Sources(profiles=(coverage.host_profile,), environ={}), Registry.discover()).probes
+    for line in coverage.lines:
+        if bool(line.host) + bool(line.no_host) + bool(line.exempt) != 1:
+            yield f"{line.asks}: neither checked on a host nor said why not, or both"
+        yield from (f"{line.asks}: {coverage.host_profile} has no {name}" for name in line.host if name not in there)
 
 
 def _wrong(subject: Subject, probe: str, reasons: Sequence[str]) -> Iterator[str]:
@@ -105,7 +124,22 @@ def text(coverage: Coverage, subject: Subject) -> str:
         "| scenario | step | the page asks | probe | reasons, each leading to its section | alert | shown by |\n"
         "|---|---|---|---|---|---|---|\n"
     )
-    return head + "".join(row for line in coverage.lines for row in _rows(line, subject))
+    return head + "".join(row for line in coverage.lines for row in _rows(line, subject)) + _on_host(coverage)
+
+
+def _on_host(coverage: Coverage) -> str:
+    if not coverage.host_profile:
+        return ""
+    head = (
+        f"\n## Without Kubernetes: profile `{coverage.host_profile}`\n\n"
+        "| scenario | step | the page asks | probe |\n|---|---|---|---|\n"
+    )
+    rows = (
+        _row(str(line.scenario), line.step, line.asks, ", ".join(f"`{name}`" for name in line.host) or line.no_host)
+        for line in coverage.lines
+        if not line.exempt
+    )
+    return head + "".join(rows)
 
 
 def _rows(line: Line, subject: Subject) -> Iterator[str]:
@@ -115,10 +149,27 @@ def _rows(line: Line, subject: Subject) -> Iterator[str]:
         yield _row(*where, "–", f"exempt: {line.exempt}", "–", "–")
     for number, (probe, reasons) in enumerate(line.probes.items()):
         spec = subject.known[probe]
-        page = f"../runbooks/{spec.system}/{spec.incident}.md"
-        linked = ", ".join(f"[`{spec.kind}.{reason}`]({page})" for reason in reasons)
+        page = subject.pages[(spec.system, spec.incident)]
+        codes = [f"{spec.kind}.{reason}" for reason in reasons]
+        linked = ", ".join(f"[`{code}`](../runbooks/{section_of(page, code)})" for code in codes)
         first = where if number == 0 else ("", "", "")
         yield _row(*first, f"`{probe}`", linked, f"`{alert_of(subject, spec)}`", faults if number == 0 else "")
+
+
+def section_of(page: Page, code: str) -> str:
+    """The file below runbooks/ and, as GitHub makes it, the anchor of the heading that is about a reason."""
+    for heading in page.headings:
+        if code in heading.reasons:
+            return f"{page.system}/{page.incident}.md#{_slug(heading.text)}"
+    shared = shared_sections((ROOT / "runbooks" / "reasons.md").read_text("utf-8"))
+    reason = code.partition(".")[2]
+    section = next(section for section in shared if reason in section.reasons)
+    return f"reasons.md#{_slug(' '.join(section.reasons))}"
+
+
+def _slug(heading: str) -> str:
+    """Lower case, without punctuation, with dashes for blanks."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def _row(*cells: str) -> str:

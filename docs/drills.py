@@ -55,14 +55,16 @@ global:
   external_labels: {cluster: staging, environment: staging, drill: "true"}   # for as long as you drill, or for good
 ```
 
-Before it asks for anything, the command looks at the watchdog alert in that Alertmanager: when it does not carry the
-label, nothing is caused.
+Before it asks for anything, the command looks at what that Alertmanager holds: when the watchdog is not there, or any
+alert lacks the label, nothing is caused. One that comes without it ends the drill, and one that reaches the receiver
+`page` fails it. How long a page may take follows from how often the daemon there runs the probe; a ticket is awaited at
+`drill` too.
 
 ## The catalogue
 
 Times are seconds from fault to page, as last measured: on the sandbox with probes every 5 s, on the real servers of
 both platforms with probes every 3 to 5 s. *Long*: rung on real servers in `make test-long` only; [faults.md](faults.md)
-has what the board shows of it in every run. A dash: not drilled there; *silent*: nothing may ring, and nothing did.
+has what the board shows of it. A dash: not drilled there; *silent*: nothing may ring, and nothing did.
 """
 
 

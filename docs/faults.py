@@ -2,8 +2,7 @@
 
 python docs/faults.py [--check]
 
-What was seen comes from docs/measured: `TOCSIN_RECORD=1 pytest tests/estate/test_wipe_faults.py` and
-`tests/estate/test_alexandria_faults.py`, which judge it too.
+What was seen comes from docs/measured: `TOCSIN_RECORD=1 pytest tests/estate/test_faults.py`, which judges it too.
 """
 
 from __future__ import annotations
@@ -29,7 +28,8 @@ What was broken on purpose on real servers, and what the board of a daemon with 
 its status and reason, and how many of the probe's intervals passed from the fault to the run that told it (at most two;
 a probe that waits for a timeout needs it in full). While a fault lasts nothing else may fail, unless it says in
 `caused_by` what it is an effect of, or is named here as seeing the same by itself; nothing may end as `probe_error`.
-After the repair everything is ok again.
+After the repair everything is ok again. `make test` causes, here or by a [drill](drills.md), each reason that a fault
+of a kind is named for, and a fault of each probe whose query is written in the profile; `make test-long` the rest.
 
 A platform's own API, which nobody can install, is a simulator that follows what is published about it; so are Loki, the
 captcha's service and the chain's explorer. Everything else is the real server.

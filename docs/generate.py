@@ -1,19 +1,22 @@
-"""Writes docs/reference from the code: kinds, reasons, metrics, alerts. ``--check`` only says whether it is up to date.
+"""Writes docs/reference from the code: kinds, reasons, metrics, alerts. And into each runbook page what to check first,
+from the dependency graph of the bundled profiles. ``--check`` only says whether it is all up to date.
 
 python docs/generate.py [--check]
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from tocsin.cli.kinds import type_name
-from tocsin.config import Registry
+from tocsin.config import Registry, bundled_probes
 from tocsin.exposing import catalogue
 from tocsin.paging.rulefiles import read_rules
-from tocsin.runbooks import find_page, list_pages
+from tocsin.runbooks import checks, find_page, list_pages
+from tocsin.running.graph import Graph
 from tocsin.sdk import CommonReason, Probe, ReasonInfo
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,8 +73,9 @@ def metrics(registry: Registry) -> Iterator[str]:
 
 def alerts() -> Iterator[str]:
     yield "# Alerts\n\nOne for each thing that an on-call engineer would do differently.\n\n"
-    for file in sorted((ROOT / "alerts").glob("*.yaml")):
-        yield f"## {file.name}\n\n" + header("alert", "severity", "fires when", "for", "says")
+    files = [*sorted((ROOT / "alerts").glob("*.yaml")), *sorted((ROOT / "alerts").glob("optional/*.yaml"))]
+    for file in files:
+        yield f"## {file.relative_to(ROOT / 'alerts')}\n\n" + header("alert", "severity", "fires when", "for", "says")
         for rule in read_rules([file], ROOT):
             if rule.alert:
                 expression = " ".join(rule.expr.split())
@@ -80,9 +84,14 @@ def alerts() -> Iterator[str]:
                     rule.labels.get("severity", "of the reason"),
                     f"`{expression}`",
                     rule.wait or "0s",
-                    f"`{' '.join(rule.annotations.get('summary', '').split())}`",
+                    f"`{_said(rule.annotations.get('summary', ''))}`",
                 )
         yield "\n"
+
+
+def _said(summary: str) -> str:
+    """A summary in one line, with REASON for the query that finds it."""
+    return " ".join(re.sub(r"\{\{ with .*?\{\{ end \}\}", "REASON", summary).split())
 
 
 def sections() -> Iterator[str]:
@@ -97,17 +106,31 @@ def sections() -> Iterator[str]:
             yield "\n"
 
 
-def main() -> int:
-    registry = Registry.discover()
-    stale = []
+def runbooks(registry: Registry) -> Iterator[tuple[Path, str]]:
+    """Every page with its list of what to check first."""
+    graph = Graph(bundled_probes(registry).values())
+    for system, incident in list_pages():
+        own = [name for name, spec in graph.specs.items() if (spec.system, spec.incident) == (system, incident)]
+        listed = checks.table([graph.specs[name] for name in graph.in_order(own)], system, incident)
+        target = ROOT / "runbooks" / system / f"{incident}.md"
+        yield target, checks.replaced(target.read_text("utf-8"), listed)
+
+
+def reference(registry: Registry) -> Iterator[tuple[Path, str]]:
+    """Every file of docs/reference."""
     for name, parts in (
         ("kinds", kinds(registry)),
         ("metrics", metrics(registry)),
         ("alerts", alerts()),
         ("sections", sections()),
     ):
-        target = ROOT / "docs" / "reference" / f"{name}.md"
-        text = NOTE + "".join(parts).rstrip() + "\n"
+        yield ROOT / "docs" / "reference" / f"{name}.md", NOTE + "".join(parts).rstrip() + "\n"
+
+
+def main() -> int:
+    registry = Registry.discover()
+    stale = []
+    for target, text in (*runbooks(registry), *reference(registry)):
         if not target.is_file() or target.read_text("utf-8") != text:
             stale.append(target)
             if "--check" not in sys.argv:

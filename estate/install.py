@@ -158,7 +158,12 @@ TABLE: tuple[Entry, ...] = (
         DebianRoot("bookworm", ("ca-certificates", "python3", "python3-venv")),
         needs=("debootstrap",),
     ),
-    Entry("systemd", "252", Debian(("systemd",), "/usr/bin", ("systemd-analyze",))),
+    Entry("systemd", "252", Debian(("systemd",), "/usr/bin", ("systemd-analyze", "journalctl"))),
+    Entry(
+        "journal-remote",
+        "252",
+        Debian(("systemd-journal-remote",), "/lib/systemd", ("systemd-journal-remote",)),
+    ),
     Entry("etcd", "3.4", Debian(("etcd-server",), "/usr/bin", ("etcd",))),
     Entry(
         "kubernetes",
@@ -220,7 +225,7 @@ _CORE = ("postgresql", "prometheus", "alertmanager", "blackbox", "nginx", "minio
 GROUPS: dict[str, tuple[str, ...]] = {
     "core": _CORE,
     "wipe": (*_CORE, "anvil", "tsa", "vault"),
-    "alexandria": (*_CORE, "etcd", "crds", "kubernetes", "helm"),
+    "alexandria": (*_CORE, "etcd", "crds", "kubernetes", "helm", "vault", "journal-remote"),
     "all": tuple(entry.name for entry in TABLE),
     # Built together, because they share one go.mod and nearly all packages.
     "kube-apiserver": ("kubernetes",),

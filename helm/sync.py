@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 CHART = ROOT / "helm" / "tocsin" / "files"
-COPIED = {"alerts": "*.yaml", "dashboards": "*.json"}
+COPIED = {"alerts": "*.yaml", "alerts/optional": "*.yaml", "dashboards": "*.json"}
 
 
 def wanted(root: Path = ROOT) -> Mapping[str, bytes]:

@@ -6,7 +6,6 @@ One daemon has the view of the cluster and that of the pod. Its rights are those
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -16,10 +15,12 @@ from typing import Any
 
 import yaml
 
-from tests.alexandria_estate import DEPLOYMENTS, POD, RELEASE, AlexandriaEstate
+from tests.alexandria_estate import AlexandriaEstate
 from tests.faulting import ROOT, configure
-from tests.kubernetes_pods import ended, running, stamp, waiting, warn
 from tocsin_sandbox.alexandria_audit import DATABASE, SEPARATOR, SIGNED, TABLE
+from tocsin_sandbox.alexandria_cluster import ACTS, LICENSE_SECRET, NAMESPACE
+from tocsin_sandbox.alexandria_cluster import Act as ClusterAct
+from tocsin_sandbox.alexandria_environment import login_variables
 from tocsin_sandbox.alexandria_license import KID, License
 from tocsin_sandbox.serving import Mood
 
@@ -60,7 +61,7 @@ def _environment(estate: AlexandriaEstate, folder: Path) -> dict[str, str]:
         "TOCSIN_ALEXANDRIA_POD_URL": estate.site.url,
         "TOCSIN_ALEXANDRIA_INSIDE_URL": estate.site.url,
         "TOCSIN_ALEXANDRIA_SOCKETS": str(estate.orchestrator.socket),
-        "TOCSIN_ALEXANDRIA_ADMIN_TOKEN": estate.api.admin_token,
+        **login_variables(estate.ingress.url, estate.api.admin),
         "TOCSIN_ALEXANDRIA_ENTITLEMENTS": "audit_export",
         "TOCSIN_ALEXANDRIA_LICENSE_ENCODING": "jwt",
         "ALEXANDRIA_PROD_TRUSTED_KID": KID,
@@ -72,9 +73,11 @@ def _environment(estate: AlexandriaEstate, folder: Path) -> dict[str, str]:
         "TOCSIN_ALEXANDRIA_AUDIT_ENCODING": "hex",
         "TOCSIN_ALEXANDRIA_AUDIT_MAX_AGE": "1h",
         "TOCSIN_ALEXANDRIA_RESTORE_TABLES": "users:created_at",
+        "TOCSIN_ALEXANDRIA_VAULT_ENABLED": "true",
+        "VAULT_ADDR": estate.vault.url,
         "TOCSIN_ALEXANDRIA_BACKUP_FILE": str(estate.backup),
         "TOCSIN_ALEXANDRIA_SQLITE_ENABLED": "true",
-        "TOCSIN_ALEXANDRIA_SQLITE_FILE": str(estate.sqlite),
+        "TOCSIN_ALEXANDRIA_SQLITE_FILE": str(estate.sqlite.path),
     }
 
 
@@ -82,7 +85,7 @@ def _probes(estate: AlexandriaEstate, folder: Path) -> dict[str, dict[str, Any]]
     pace = {"every": f"{EVERY:g}s", "timeout": "2s", "retry_every": "500ms", "successes_to_recover": 1}
     probes: dict[str, dict[str, Any]] = {
         name: dict(pace)
-        for file in ("alexandria", "alexandria-pod")
+        for file in ("alexandria-platform", "alexandria", "alexandria-pod")
         for name in yaml.safe_load((ROOT / f"profiles/{file}.yaml").read_text())["probes"]
     }
     for name in ("alexandria-pods", "alexandria-rollout", "alexandria-release"):
@@ -108,11 +111,11 @@ def _probes(estate: AlexandriaEstate, folder: Path) -> dict[str, dict[str, Any]]
 
 def _grant(estate: AlexandriaEstate, config: Path, kubeconfig: Path) -> None:
     """Give the daemon a token with the rights that its configuration needs, and no more."""
-    kubeconfig.write_text(estate.kubernetes.kubeconfig(namespace=estate.namespace).read_text())
+    kubeconfig.write_text(estate.kubernetes.kubeconfig(namespace=NAMESPACE).read_text())
     documents = yaml.safe_load_all(_tocsin("rbac", "--config", str(config)))
     rules = next(each for each in documents if each["kind"] == "Role")["rules"]
-    token = estate.kubernetes.service_account_token(estate.namespace, "tocsin", rules)
-    kubeconfig.write_text(estate.kubernetes.kubeconfig(token, namespace=estate.namespace).read_text())
+    token = estate.kubernetes.service_account_token(NAMESPACE, "tocsin", rules)
+    kubeconfig.write_text(estate.kubernetes.kubeconfig(token, namespace=NAMESPACE).read_text())
 
 
 def _tocsin(*arguments: str) -> str:
@@ -125,51 +128,8 @@ def _tocsin(*arguments: str) -> str:
 Act = Callable[[AlexandriaEstate], object]
 
 
-def _pod(**containers: Any) -> Act:
-    return lambda e: e.pod(**containers)
-
-
-_WELL = _pod()
-
-
-def _evict(e: AlexandriaEstate) -> None:
-    condition = {"type": "Ready", "status": "False", "lastTransitionTime": stamp()}
-    evicted = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}
-    e.kubernetes.set_pod_status(e.namespace, POD, evicted | {"conditions": [condition]})
-
-
-def _unschedule(e: AlexandriaEstate) -> None:
-    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
-    e.kubernetes.set_pod_status(
-        e.namespace, POD, {"phase": "Pending", "containerStatuses": [], "conditions": [condition]}
-    )
-
-
-def _replace_pod(e: AlexandriaEstate) -> None:
-    e.drop_pod()
-    e.create_pod()
-
-
-def _lasting(name: str, act: Act, mend: Act = lambda e: None) -> tuple[Act, Act]:
-    """What is seen for a while only, and happens again until it is undone; it is over when its window is."""
-
-    def undo(e: AlexandriaEstate) -> None:
-        e.cease(name)
-        mend(e)
-
-    return lambda e: e.repeat(name, lambda: act(e)), undo
-
-
-def _starve(e: AlexandriaEstate) -> None:
-    e.pod(orchestrator=running("orchestrator", restartCount=0, lastState=ended("OOMKilled", 137, 0)))
-
-
-def _refuse_mount(e: AlexandriaEstate) -> None:
-    warn(e.kubernetes, e.namespace, "FailedMount", "MountVolume.SetUp failed", about=POD)
-
-
-def _log(line: str) -> tuple[Act, Act]:
-    return _lasting(line, lambda e: e.log(line))
+def _on_cluster(act: ClusterAct) -> Act:
+    return lambda e: act(e.cluster)
 
 
 def _licence(**values: int) -> Act:
@@ -180,7 +140,7 @@ def _licence(**values: int) -> Act:
     return act
 
 
-def _api(**values: bool) -> Act:
+def _api(**values: bool | str) -> Act:
     def act(e: AlexandriaEstate) -> None:
         for name, value in values.items():
             setattr(e.api, name, value)
@@ -195,17 +155,6 @@ def _mood(mood: Mood) -> tuple[Act, Act]:
     return act(mood), act(Mood.NORMAL)
 
 
-def _release(state: str) -> Act:
-    path = f"/api/v1/namespaces/alexandria/secrets/{RELEASE}"
-    return lambda e: e.kubernetes.call("PATCH", path, {"metadata": {"labels": {"status": state}}}).expect()
-
-
-def _rollout(reason: str) -> Act:
-    condition = {"type": "Progressing", "status": "False" if "Exceeded" in reason else "True", "reason": reason}
-    body = {"status": {"conditions": [condition | {"message": "has timed out progressing."}]}}
-    return lambda e: e.kubernetes.call("PATCH", f"{DEPLOYMENTS}/alexandria-ee/status", body).expect()
-
-
 def _remove_socket(e: AlexandriaEstate) -> None:
     e.orchestrator.kill()
     e.orchestrator.socket.unlink()
@@ -216,10 +165,21 @@ def _occupy_socket(e: AlexandriaEstate) -> None:
     e.orchestrator.socket.touch()
 
 
+def _replace_licence(spoil: Act) -> Act:
+    """A spoilt licence in its Secret, and an api container that has read it at its start."""
+
+    def act(e: AlexandriaEstate) -> None:
+        spoil(e)
+        e.cluster.restart_api()  # its start has whole seconds, and is later than the change by then
+        e.cluster.install(e.license_file.path.read_text())
+
+    return act
+
+
 def _reload_licence(e: AlexandriaEstate) -> None:
     """The licence is put back, and the api container is started after that."""
     e.install(e.api.license)
-    e.restart_api()
+    e.cluster.restart_api()
 
 
 def _tamper(rows: str, statement: str, table: str = TABLE, key: str = "seq") -> tuple[Act, Act]:
@@ -234,36 +194,14 @@ def _tamper(rows: str, statement: str, table: str = TABLE, key: str = "seq") -> 
     )
 
 
-def _damage_sqlite(e: AlexandriaEstate) -> None:
-    shutil.copy(e.sqlite, e.sqlite.with_suffix(".whole"))
-    with e.sqlite.open("r+b") as raw:
-        raw.seek(4096)  # the second page: the table's own
-        raw.write(b"\xff" * 4096)
-
-
-def _mend_sqlite(e: AlexandriaEstate) -> None:
-    shutil.copy(e.sqlite.with_suffix(".whole"), e.sqlite)
-
-
 _EARLY = f"seq IN (SELECT seq FROM {TABLE} WHERE tenant_id = 'practice' ORDER BY seq LIMIT 3 OFFSET 5)"
 _LAST = f"seq IN (SELECT seq FROM {TABLE} WHERE tenant_id = 'practice' ORDER BY seq DESC LIMIT 3)"
 _KEPT = f"seq IN (SELECT seq FROM {TABLE}_kept)"
 _NEWER = "created_at > now() - interval '50 hours'"
 
 ACTIONS: dict[str, tuple[Act, Act]] = {
-    # Pods, through the API server's watches
-    "drop-pod": (lambda e: e.drop_pod(), lambda e: e.create_pod()),
-    "crash-orchestrator": (_pod(orchestrator=waiting("orchestrator", "CrashLoopBackOff", restartCount=7)), _WELL),
-    "starve-orchestrator": _lasting("starve", _starve, _WELL),
-    "evict-pod": (_evict, _replace_pod),
-    "unschedule-pod": (_unschedule, _WELL),
-    "lose-image": (_pod(api=waiting("api", "ImagePullBackOff")), _WELL),
-    "unmount-secret": (_pod(api=waiting("api", "CreateContainerConfigError", 'secret "x" not found')), _WELL),
-    "unready-api": (lambda e: e.pod(api=e.running_api(ready=False)), _WELL),
-    "warn-of-mount": _lasting("mount", _refuse_mount),
-    "stick-rollout": (_rollout("ProgressDeadlineExceeded"), _rollout("NewReplicaSetAvailable")),
-    "fail-release": (_release("failed"), _release("deployed")),
-    "leave-release-pending": (_release("pending-upgrade"), _release("deployed")),
+    # Pods, rollout and release, what the logs say: through the API server
+    **{name: (_on_cluster(act), _on_cluster(undo)) for name, (act, undo) in ACTS.items()},
     # The orchestrator's socket
     "kill-orchestrator": (lambda e: e.orchestrator.kill(), lambda e: e.orchestrator.start()),
     "remove-socket": (_remove_socket, lambda e: e.orchestrator.start()),
@@ -279,22 +217,20 @@ ACTIONS: dict[str, tuple[Act, Act]] = {
     "stop-ingress": (lambda e: e.ingress.stop(), lambda e: e.ingress.start()),
     "serve-page-for-licence": (lambda e: e.serve_page_at("/license"), lambda e: e.serve_all()),
     "open-setup": (_api(needs_setup=True), _api(needs_setup=False)),
+    "stop-a-part": (_api(part_down="api"), _api(part_down="")),
+    "break-providers": (_api(providers_broken=True), _api(providers_broken=False)),
     "disable-backend": (_api(backend_enabled=False), _api(backend_enabled=True)),
     # Secrets, the licence, the database
     "renew-licence": (lambda e: e.install(License(days=202)), _reload_licence),
-    "drop-licence-secret": (lambda e: e.drop_secret("alexandria-ee-license"), _reload_licence),
-    "drop-dsn-secret": (lambda e: e.drop_secret("alexandria-ee"), lambda e: e.furnish_dsn()),
-    "damage-sqlite": (_damage_sqlite, _mend_sqlite),
+    "damage-licence": (_replace_licence(lambda e: e.license_file.damage()), _reload_licence),
+    "sign-licence-elsewhere": (
+        _replace_licence(lambda e: e.license_file.install(e.api.license, kid="another-issuer")),
+        _reload_licence,
+    ),
+    "seal-vault": (lambda e: e.vault.seal(), lambda e: e.vault.unseal()),
+    "drop-licence-secret": (lambda e: e.cluster.drop_secret(LICENSE_SECRET), _reload_licence),
+    "damage-sqlite": (lambda e: e.sqlite.damage(), lambda e: e.sqlite.mend()),
     "stop-alexandria-database": (lambda e: e.database.stop(), lambda e: e.database.start()),
-    # What the logs say
-    "log-missing-socket": _log("dial unix /run/alexandria/orchestrator.sock: no such file or directory"),
-    "log-deadline": _log("rpc error: context deadline exceeded"),
-    "log-invalid-licence": _log("fatal: license blob invalid"),
-    "log-licence-signature": _log("license signature verification failed"),
-    "log-licence-expiring": _log('{"event_type":"license.expiring"}'),
-    "log-broken-chain": _log("audit chain broken at seq 17"),
-    "log-hmac-mismatch": _log("HMAC mismatch seq=17"),
-    "log-anchor-reset": _log("audit chain anchor reset"),
     # Quotas
     "take-all-seats": (_licence(current_seats=100), _licence(current_seats=42)),
     "take-most-seats": (_licence(current_seats=95), _licence(current_seats=42)),

@@ -7,14 +7,12 @@ The ways to the API are those of a cluster: the pod's port, the service in front
 from __future__ import annotations
 
 import asyncio
-import base64
-import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -26,24 +24,18 @@ from estate.servers.kubernetes import Kubernetes
 from estate.servers.nginx import Nginx
 from estate.servers.orchestrator import Orchestrator
 from estate.servers.postgresql import PostgreSQL
-from tests.kubernetes_pods import INSTANCE, create_alexandria, healthy, running, status
+from estate.servers.vault import Vault
 from tocsin_sandbox.alexandria_api import AlexandriaApi
 from tocsin_sandbox.alexandria_audit import AuditLog
+from tocsin_sandbox.alexandria_cluster import NAMESPACE, AlexandriaCluster
 from tocsin_sandbox.alexandria_license import License, LicenseFile
+from tocsin_sandbox.alexandria_sqlite import SqliteFile
+from tocsin_sandbox.kubernetes_objects import POD
 from tocsin_sandbox.serving import Site, free_port
 
 T = TypeVar("T")
 
-POD = "alexandria-0"
-DEPLOYMENTS = "/apis/apps/v1/namespaces/alexandria/deployments"
-RELEASE = "sh.helm.release.v1.alexandria-ee.v1"
 INDEX = '<!doctype html><html><head><title>Alexandria</title></head><body><div id="root"></div></body></html>'
-
-USERS = """
-CREATE TABLE users (id bigserial PRIMARY KEY, created_at timestamptz NOT NULL);
-INSERT INTO users (created_at) SELECT now() - i * interval '1 hour' FROM generate_series(1, 100) i;
-"""
-"""A table that only grows, beside the audit log. The platform does not publish its own."""
 
 
 class RealDatabase:
@@ -97,12 +89,10 @@ class Loop:
 class AlexandriaEstate:
     """The platform's parts, well when the context is entered. ``license_file``: what is in the licence's Secret;
     ``backup``: the file whose time says when the database was saved; ``sqlite``: a database in a file, as one published
-    page has it; ``api_started``: the api container (Unix time)."""
+    page has it."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
-        self.api_started = time.time() - 600
-        self._repeated: dict[str, Future[None]] = {}
 
     def __enter__(self) -> Self:
         with self._stack as stack:
@@ -110,23 +100,26 @@ class AlexandriaEstate:
             self.license_file = LicenseFile(folder / "license.key")
             self.backup = folder / "backup.dump"
             self.backup.touch()
-            self.sqlite = folder / "alexandria.db"
-            with closing(sqlite3.connect(self.sqlite)) as database:
-                database.execute("CREATE TABLE tenants (slug TEXT)")
+            self.sqlite = SqliteFile(folder / "alexandria.db")
             self.kubernetes = stack.enter_context(Kubernetes())
-            self.namespace = "alexandria"
-            self.kubernetes.create_namespace(self.namespace)
+            self.kubernetes.create_namespace(NAMESPACE)
             self.kubelet = stack.enter_context(Kubelet(self.kubernetes, "node-1"))
-            self.create_pod()
-            self._furnish_release()
-            self.furnish_dsn()
+            self.cluster = AlexandriaCluster(
+                call=lambda method, path, body: self.kubernetes.call(method, path, body).status,
+                write_log=lambda container, line: self.kubelet.write(NAMESPACE, POD, container, line, time.time()),
+                rotate_log=lambda container: self.kubelet.rotate(NAMESPACE, POD, container),
+                node=self.kubelet.name,
+            )
+            self.cluster.furnish(self.license_file.sign(License()))
             self.orchestrator = stack.enter_context(Orchestrator())
             self.database = stack.enter_context(PostgreSQL())
+            self.vault = stack.enter_context(Vault())
             self.loop = stack.enter_context(Loop())
-            stack.callback(self.cease)
+            life = self.loop.begin(self.cluster.run())
+            stack.callback(lambda: self.loop.call(asyncio.sleep(0)))
+            stack.callback(life.cancel)
             self.audit_log = AuditLog(RealDatabase(self.database))  # type: ignore[arg-type]
             self.loop.call(self.audit_log.furnish())
-            self.sql(USERS)
             self.api = AlexandriaApi(self.orchestrator.socket, self.audit_log)
             self.site = Site(free_port(), self.api.build)
             self.start_api()
@@ -183,83 +176,10 @@ class AlexandriaEstate:
         self.ingress.locations = self._served
         self.ingress.reload()
 
-    # The pod, its logs and Secrets
-
-    def create_pod(self) -> None:
-        create_alexandria(self.kubernetes, self.namespace, POD, nodeName=self.kubelet.name)
-        self.pod()
-
-    def drop_pod(self) -> None:
-        path = f"/api/v1/namespaces/{self.namespace}/pods/{POD}"
-        self.kubernetes.call("DELETE", path, {"gracePeriodSeconds": 0}).expect(200)
-
-    def pod(self, **containers: Any) -> None:
-        """Write the pod's status with these containers in another state than well."""
-        well = {"api": self.running_api()}
-        self.kubernetes.set_pod_status(self.namespace, POD, status(*healthy(**well | containers)))
-
-    def running_api(self, **more: Any) -> dict[str, Any]:
-        """The status of the api container, which was started when it was."""
-        return running("api", seconds=time.time() - self.api_started, **more)
-
-    def restart_api(self) -> None:
-        """The api container is started anew, and reads its licence."""
-        self.api_started = time.time() + 1  # times of the API have whole seconds
-        self.pod()
-
     def install(self, license: License) -> None:
-        """Put a licence into its Secret."""
+        """Put a licence into its Secret, and where it is read."""
         self.license_file.install(license)
-        self.secret("alexandria-ee-license", {"license.key": self.license_file.path.read_text()})
-
-    def _furnish_release(self) -> None:
-        """What the opt-in probes look at: a Deployment and a Helm release."""
-        template = {"metadata": {"labels": INSTANCE}, "spec": {"containers": [{"name": "api", "image": "none"}]}}
-        spec = {"selector": {"matchLabels": INSTANCE}, "template": template}
-        self.kubernetes.call("POST", DEPLOYMENTS, {"metadata": {"name": "alexandria-ee"}, "spec": spec}).expect(201)
-        labels = {
-            "owner": "helm",
-            "name": "alexandria-ee",
-            "status": "deployed",
-            "version": "1",
-            "modifiedAt": "1700000000",
-        }
-        body = {"metadata": {"name": RELEASE, "labels": labels}, "type": "helm.sh/release.v1"}
-        self.kubernetes.call("POST", "/api/v1/namespaces/alexandria/secrets", body).expect(201)
-
-    def log(self, line: str, container: str = "api") -> None:
-        self.kubelet.write(self.namespace, POD, container, line, time.time())
-
-    def repeat(self, name: str, act: Callable[[], object]) -> None:
-        """Do it now and every two seconds until it must `cease`, as a fault that lasts shows itself again and again."""
-
-        async def again() -> None:
-            while True:
-                act()
-                await asyncio.sleep(2)
-
-        self._repeated[name] = self.loop.begin(again())
-
-    def cease(self, name: str = "") -> None:
-        """End what is repeated under this name, or everything."""
-        for each in [name] if name else list(self._repeated):
-            ended = self._repeated.pop(each)
-            if not ended.cancel():
-                ended.result()
-            self.loop.call(asyncio.sleep(0))  # what was being done is done by then
-
-    def secret(self, name: str, values: dict[str, str]) -> None:
-        """Create or replace a Secret."""
-        self.drop_secret(name)
-        data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
-        body = {"metadata": {"name": name}, "data": data}
-        self.kubernetes.call("POST", f"/api/v1/namespaces/{self.namespace}/secrets", body).expect(201)
-
-    def furnish_dsn(self) -> None:
-        self.secret("alexandria-ee", {"database-dsn": "postgresql://alex@db/alexandria"})
-
-    def drop_secret(self, name: str) -> None:
-        self.kubernetes.call("DELETE", f"/api/v1/namespaces/{self.namespace}/secrets/{name}")
+        self.cluster.install(self.license_file.path.read_text())
 
     # The audit log
 

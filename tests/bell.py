@@ -35,7 +35,7 @@ class Bell:
             copy.write_text(text)
             rules.append(copy)
         routing = (ROOT / "deploy/alertmanager/alertmanager.yml").read_text()
-        routing = routing.replace("http://127.0.0.1:9099", self.receiver.url).replace("templates: ['tocsin.tmpl']", "")
+        routing = routing.replace("http://127.0.0.1:9099", self.receiver.url)
         routing = re.sub(r"group_wait: \w+", f"group_wait: {GROUP_WAIT}s", routing)
         routing = re.sub(r"group_interval: \w+", f"group_interval: {GROUP_INTERVAL}s", routing)
         self.alertmanager = Alertmanager(routing)

@@ -24,7 +24,8 @@ _POLL = 0.05
 class Daemon:
     """``tocsin run`` on a free loopback port with a state folder of its own.
 
-    `restart` and `kill` keep port and state, as an orchestrator would. Its log is a file, shown when it does not start.
+    `restart` and `kill` keep port and state, as an orchestrator would. Its log is a file, shown when it does not start;
+    ``log_into``: another place for it, which is not read.
     """
 
     def __init__(
@@ -34,11 +35,14 @@ class Daemon:
         *,
         environment: Mapping[str, str] | None = None,
         log_level: str = "info",
+        log_into: Path | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.port = reserve_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "daemon.log"
+        self.log.touch()
+        self._log_into = log_into or self.log
         self.state = folder / "state"
         self._arguments = list(arguments)
         self._environment = {
@@ -46,7 +50,6 @@ class Daemon:
             "TOCSIN_STATE_DIR": str(self.state),
             "TOCSIN_LOG_LEVEL": log_level,
             "TOCSIN_LOG_FORMAT": "json",
-            "TOCSIN_PUBLIC_URL": self.url,
             **(environment or {}),
         }
         self._process: subprocess.Popen[bytes] | None = None
@@ -57,7 +60,7 @@ class Daemon:
         return self._process.pid
 
     def start(self, *, wait: bool = True) -> Self:
-        with self.log.open("ab") as log:
+        with self._log_into.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tocsin.cli", "run", *self._arguments],
                 env={**os.environ, **self._environment},
@@ -67,7 +70,7 @@ class Daemon:
         guard.watch(self.pid, self.state)
         if wait:
             try:
-                self.until(lambda: self.get("/-/healthy")[0] == 200, "to be healthy", 20)
+                self.until(lambda: self.get("/-/healthy")[0] == 200, "to be healthy", 60)
             except BaseException:
                 self.kill()
                 raise

@@ -23,19 +23,19 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tocsin test authority")])
         certificate = (
-            self._builder(self._name, self._key)
+            self._builder(self._name, self._key, days=365)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .sign(self._key, hashes.SHA256())
         )
         (folder / "ca.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, file: str, name: str = "localhost") -> str:
-        """A certificate for ``name`` and 127.0.0.1; gives back its serial number as Python's ssl shows it."""
+    def issue(self, file: str, name: str = "localhost", *, days: int = 1) -> str:
+        """A certificate for ``name`` and 127.0.0.1, for so many days; gives back its serial number as Python's ssl shows it."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         names = [x509.DNSName(name), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         certificate = (
-            self._builder(subject, key)
+            self._builder(subject, key, days)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .sign(self._key, hashes.SHA256())
         )
@@ -55,7 +55,7 @@ class Authority:
             context.load_cert_chain(self._folder / f"{file}.crt", self._folder / f"{file}.key")
         return context
 
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, days: int) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)
         return (
             x509.CertificateBuilder()
@@ -64,5 +64,5 @@ class Authority:
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - _DAY)
-            .not_valid_after(now + _DAY)
+            .not_valid_after(now + days * _DAY)
         )

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 
-from tocsin.board import RunRecord
+from tocsin.board import Evidence, RunRecord
 from tocsin.exposing import Health, Histogram, ReloadResult, SelfFacts, Site
 from tocsin.model import (
+    Attachment,
     Counts,
     Entry,
     Finding,
@@ -214,6 +215,15 @@ class History:
             ),
             Transition(probe, state.since - 86000.0, Status.UNKNOWN, Status.OK, None, False),
         ]
+
+    def evidence(self, probe: str) -> Evidence | None:
+        if self._shown[probe].state.status is not Status.FAILED:
+            return None
+        attached = (
+            Attachment("rows.csv", "text/csv", b"id,reason\n7,<b>no</b> receipt\n"),
+            Attachment("signed.pdf", "application/pdf", b"%PDF-1.7"),
+        )
+        return Evidence(probe, NOW - 30.0, "4bf92f3577b34da6a3ce929d0e0e0029", "tocsin-000029", attached)
 
 
 def facts() -> SelfFacts:

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import yaml
 
@@ -29,11 +29,11 @@ PATIENCE = 30.0
 """Seconds to wait for what should have come, so that a late answer is told as late."""
 HEAL = 90.0
 ROUND = 1.0
-"""Seconds in which what else the same round found is confirmed."""
+"""Seconds in which what a probe's run found is confirmed by another."""
 _POLL = 0.2
 
-EstateT = TypeVar("EstateT")
-Act = Callable[[EstateT], object]
+Act = Callable[[Drill, int], object]
+"""Causes a fault (0) or undoes it (1)."""
 
 
 def configure(folder: Path, *parts: Mapping[str, Any]) -> Path:
@@ -66,16 +66,19 @@ class Seen:
 
 
 @dataclass
-class Faulting(Generic[EstateT]):
-    """Causes faults on an estate and reads the board of the daemon that watches it.
+class Faulting:
+    """Causes faults and reads the board of the daemon that watches what they befall.
 
-    ``missing``: probes that cannot tell on this estate, because a contract is missing or what they look at cannot be had.
+    ``missing``: probes that cannot tell here, because a contract is missing or what they look at cannot be had.
+    ``asks``: by probe those without which it cannot tell anything, although they explain none of its failures.
+    ``effects``: by fault the probes that must fail too, for which reason, and say that they are an effect.
     """
 
-    estate: EstateT
     daemon: Daemon
-    actions: Mapping[str, tuple[Act[EstateT], Act[EstateT]]]
+    act: Act
     missing: frozenset[str] = frozenset()
+    asks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    effects: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     seen: list[Seen] = field(default_factory=list)
     _caused: Event = field(default_factory=Event)
 
@@ -108,16 +111,17 @@ class Faulting(Generic[EstateT]):
                 watching = pool.submit(self._watch, found, began)
                 try:
                     for drill in drills:
-                        self.actions[drill.estate][0](self.estate)
+                        self.act(drill, 0)
                         began[drill.name] = time.time()
                 finally:
                     self._caused.set()
                 watching.result()
-            time.sleep(ROUND)
+            self._look_around()
+            self._await_effects(found)
             self._judge(found)
         finally:
             for name in reversed(began):
-                next(self.actions[drill.estate][1](self.estate) for drill in drills if drill.name == name)
+                next(self.act(drill, 1) for drill in drills if drill.name == name)
         self.well()
         self.seen += found
         return found
@@ -139,6 +143,28 @@ class Faulting(Generic[EstateT]):
             waiting = [seen for seen in waiting if not seen.confirmed]
             time.sleep(_POLL)
 
+    def _look_around(self) -> None:
+        """Waits until every probe has ended a run that began when all was confirmed, and could confirm what it found."""
+        since = time.time()
+        board = self.daemon.probes()
+        longest = max(probe["every_seconds"] + probe["timeout_seconds"] for probe in board.values())
+        while (
+            any((probe["started_at"] or 0.0) < since for name, probe in board.items() if name not in self.missing)
+            and time.time() < since + longest + ROUND
+        ):
+            time.sleep(_POLL)
+            board = self.daemon.probes()
+        time.sleep(ROUND)
+
+    def _await_effects(self, found: Iterable[Seen]) -> None:
+        wanted = {effect for seen in found for effect in self.effects.get(seen.drill.name, {}).items()}
+
+        def shown() -> bool:
+            states = {name: probe["state"] for name, probe in self.daemon.probes().items()}
+            return wanted <= {(name, state["reason"]) for name, state in states.items() if state["caused_by"]}
+
+        self.daemon.until(shown, f"to see the effects {sorted(wanted)}", PATIENCE)
+
     def _judge(self, found: Sequence[Seen]) -> None:
         board = self.daemon.probes()
         declared = {probe: reason for seen in found for probe, reason in seen.shown.also.items()}
@@ -147,8 +173,8 @@ class Faulting(Generic[EstateT]):
             f"{name} is {probe['state']['status']} too: {probe['state']['reason']}: {probe['state']['detail']}"
             for name, probe in board.items()
             if name not in self.missing
-            and probe["state"]["status"] == "failed"
-            and not probe["state"]["caused_by"]
+            and probe["state"]["status"] != "ok"
+            and not _explained(probe, board, self.asks.get(name, ()))
             and declared.get(name) != probe["state"]["reason"]
         ]
         strays += [f"{name} is probe_error" for name, probe in board.items() if probe["reason"] == "probe_error"]
@@ -165,11 +191,13 @@ class Faulting(Generic[EstateT]):
             seen.problems += strays
 
     def record(self, system: str, expected: Sequence[Drill]) -> None:
-        """Writes what was seen when it is asked for and everything was caused."""
-        if not os.environ.get("TOCSIN_RECORD") or {seen.drill.name for seen in self.seen} != {d.name for d in expected}:
+        """Writes what was seen, when it is asked for; what this run did not cause stays as it was recorded before."""
+        if not os.environ.get("TOCSIN_RECORD"):
             return
-        rows: list[dict[str, Any]] = [
-            {
+        target = ROOT / "docs" / "measured" / f"faults-{system}.json"
+        rows: dict[str, Any] = {row["fault"]: row for row in json.loads(target.read_text())} if target.is_file() else {}
+        for seen in self.seen:
+            rows[seen.drill.name] = {
                 "fault": seen.drill.name,
                 "probe": seen.shown.probe,
                 "status": str(seen.shown.status),
@@ -177,10 +205,15 @@ class Faulting(Generic[EstateT]):
                 "intervals": None if seen.seconds is None else round(seen.seconds / seen.interval, 1),
                 "problems": seen.problems,
             }
-            for seen in self.seen
-        ]
-        target = ROOT / "docs" / "measured" / f"faults-{system}.json"
-        target.write_text(json.dumps(rows, indent=1) + "\n")
+        kept = [rows[drill.name] for drill in expected if drill.name in rows]
+        target.write_text(json.dumps(kept, indent=1) + "\n")
+
+
+def _explained(probe: Mapping[str, Any], board: Mapping[str, Any], asks: Sequence[str]) -> bool:
+    """Whether it says because of which probe it fails; one that cannot tell does not, and must need one that is bad."""
+    if probe["state"]["status"] == "unknown":
+        return any(board[name]["state"]["status"] != "ok" for name in (*probe["depends_on"], *asks))
+    return bool(probe["state"]["caused_by"])
 
 
 def _shown(drill: Drill) -> Shown:

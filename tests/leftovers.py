@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-_PATIENCE = 2.0
+_PATIENCE = 10.0
 """Seconds in which what has been told to end may do so."""
 
 _POOLS = ("asyncio_", "tocsin-render_")

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import inspect
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -75,6 +75,19 @@ class Probed:
         ]
         assert len(found) == 1, f"{name}{labels}: {found} among {self.measurements}"
         return found[0]
+
+
+async def first(
+    look: Callable[[], Awaitable[Probed]], wanted: Callable[[Probed], bool], what: str, seconds: float = 30
+) -> Probed:
+    """The first run that is as wanted: for what reaches the probe a little after it was done."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        probed = await look()
+        if wanted(probed):
+            return probed
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"waited {seconds:g} s for {what}; the last was {probed.verdict}: {probed.detail}")
 
 
 async def probe_once(

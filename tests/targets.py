@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
@@ -11,12 +12,14 @@ from estate.ports import reserve_port
 
 
 class Target:
-    """Answers every GET with ``status``; counts what it was asked. It can be stopped and started on the same port."""
+    """Answers every GET with ``status``, but leads from ``/elsewhere`` to ``/``; counts what it was asked. It can be stopped and started on the same port."""
 
     def __init__(self) -> None:
         self.port = reserve_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.status = 200
+        self.delay = 0.0
+        """Seconds that each answer takes."""
         self.asked = 0
         self._server: ThreadingHTTPServer | None = None
         self._thread: threading.Thread | None = None
@@ -27,7 +30,12 @@ class Target:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 target.asked += 1
-                self.send_response(target.status)
+                time.sleep(target.delay)
+                if self.path == "/elsewhere":
+                    self.send_response(302)
+                    self.send_header("Location", "/")
+                else:
+                    self.send_response(target.status)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 

@@ -12,7 +12,7 @@ from estate.process import Server
 from estate.servers.sigv4 import Credentials
 from estate.web import request
 from tests.wipe_configuration import MISSING, configuration
-from tests.wipe_estate import EXPORTS, WipeEstate
+from tests.wipe_estate import WipeEstate
 from tests.wipe_signer import DATA, MAC, MODE, RECEIPT
 from tests.wipe_simulators import SMOKE_TENANT, UNAUTHORIZED
 from tocsin_sandbox.chain import CHAIN_ID, SENDER
@@ -26,9 +26,9 @@ __all__ = ["ACTIONS", "MISSING", "Act", "configuration"]
 Act = Callable[[WipeEstate], object]
 Pair = tuple[Act, Act]
 
-_CERTIFICATES = BUCKETS["S3_BUCKET_CERTIFICATES"]
+_CERTIFICATES, _EXPORTS = BUCKETS["S3_BUCKET_CERTIFICATES"], BUCKETS["S3_BUCKET_EXPORTS"]
 _NOBODY = "0x" + "11" * 20
-_PATIENCE = 10.0
+_PATIENCE = 30.0
 
 
 def until(condition: Callable[[], object], what: str) -> None:
@@ -119,8 +119,10 @@ def counted(name: str, alert: str) -> Pair:
     return repeated(lambda e: e.exporter.counts.update({name: 5}), lambda e: alert in e.prometheus.firing())
 
 
-def exports_may(*operations: str) -> Pair:
-    return lambda e: e.allow_exports(*operations), lambda e: e.give_exports(e.minio.session())
+def may(variable: str, *operations: str) -> Pair:
+    """tocsin's credential for the bucket of a variable may do only this."""
+    bucket = BUCKETS[f"S3_BUCKET_{variable}"]
+    return lambda e: e.allow(bucket, *operations), lambda e: e.give_key(bucket, e.minio.session())
 
 
 # Keycloak
@@ -134,12 +136,15 @@ def rename_realm_back(estate: WipeEstate) -> None:
     estate.keycloak.admin("PUT", "/exawipe-renamed", {"realm": "exawipe"})
 
 
-def drop_audience(estate: WipeEstate) -> None:
-    client = estate.keycloak.client("exawipe", CLIENT_ID)
-    path = f"/exawipe/clients/{client['id']}/protocol-mappers/models"
-    for mapper in estate.keycloak.admin("GET", path).json():
-        if mapper["protocolMapper"] == "oidc-audience-mapper":
-            estate.keycloak.admin("DELETE", f"{path}/{mapper['id']}")
+def without_audience(realm: str) -> Pair:
+    def cause(estate: WipeEstate) -> None:
+        client = estate.keycloak.client(realm, CLIENT_ID)
+        path = f"/{realm}/clients/{client['id']}/protocol-mappers/models"
+        for mapper in estate.keycloak.admin("GET", path).json():
+            if mapper["protocolMapper"] == "oidc-audience-mapper":
+                estate.keycloak.admin("DELETE", f"{path}/{mapper['id']}")
+
+    return cause, lambda e: e.keycloak.add_audience(realm, CLIENT_ID, AUDIENCE)
 
 
 def lock_user(estate: WipeEstate) -> None:
@@ -209,7 +214,61 @@ def of_newest(column: str, act: Callable[[WipeEstate, str], object]) -> Pair:
     return cause, forget_certificate
 
 
+def lost_download(kind: str) -> Pair:
+    """A file of the certificate that is downloaded is gone; the newest one's, which is sampled, are there."""
+
+    def key(estate: WipeEstate) -> str:
+        return estate.query(f"SELECT {kind}_key FROM certificates WHERE id = '{estate.life.certificate}'")[0][0]
+
+    def cause(estate: WipeEstate) -> None:
+        drilled_certificate(estate)
+        estate.lost[kind] = estate.minio.get(_CERTIFICATES, key(estate))
+        estate.minio.delete(_CERTIFICATES, key(estate))
+
+    def undo(estate: WipeEstate) -> None:
+        estate.minio.put(_CERTIFICATES, key(estate), estate.lost.pop(kind))
+        forget_certificate(estate)
+
+    return cause, undo
+
+
+# Smoke of the whole path
+
+
+def leave_proofs_uncertified(estate: WipeEstate) -> None:
+    """From now on, and the last one was certified long ago."""
+    estate.wipe_api.certifies = False
+    mine = f"tenant_id = '{SMOKE_TENANT}' AND status = 'CERTIFIED'"
+    until(
+        lambda: not estate.query(f"SELECT 1 FROM proofs WHERE {mine} AND created_at > now() - interval '1 second'"),
+        "rest",
+    )
+    estate.sql(f"UPDATE proofs SET created_at = now() - interval '3 hours' WHERE {mine}")
+
+
+def certify_proofs(estate: WipeEstate) -> None:
+    estate.wipe_api.certifies = True
+    estate.sql(f"UPDATE proofs SET status = 'CERTIFIED' WHERE tenant_id = '{SMOKE_TENANT}' AND status = 'RECEIVED'")
+
+
 # Chain
+
+
+def add_fork(estate: WipeEstate) -> None:
+    """The second provider has the same chain id, other blocks, and a few of them less."""
+    fork = estate.forked_node
+    fork.mine(max(1, estate.anvil.block_number() - fork.block_number() - 2))
+    estate.second_provider.write_text(fork.url)
+
+
+def add_laggard(estate: WipeEstate) -> None:
+    """The second provider has the same blocks, as far as it has come."""
+    until(lambda: estate.anvil.block_number() - estate.lagging_node.block_number() > 25, "the chain to move on")
+    estate.second_provider.write_text(estate.lagging_node.url)
+
+
+def one_provider(estate: WipeEstate) -> None:
+    estate.second_provider.write_text(estate.anvil.url)
 
 
 def roll_back(estate: WipeEstate) -> None:
@@ -219,6 +278,34 @@ def roll_back(estate: WipeEstate) -> None:
     until(lambda: estate.anvil.rpc("eth_getTransactionReceipt", number), "the anchor to be mined")
     mined = int(estate.anvil.rpc("eth_getTransactionReceipt", number)["blockNumber"], 16)
     estate.anvil.rpc("anvil_rollback", estate.anvil.block_number() - mined + 1)
+
+
+# Public verification
+
+
+def verified(count: int, asked_for: str) -> Pair:
+    """So many unknown certificates from one source, among many more verifications by others. ``asked_for``: by ``n``."""
+    return statements(
+        "INSERT INTO verification_logs (result, source_ip, asked_for) "
+        f"SELECT 'UNKNOWN_CERTIFICATE', '203.0.113.77', {asked_for} FROM generate_series(1, {count}) AS n; "
+        "INSERT INTO verification_logs (result, source_ip) "
+        f"SELECT 'VALID', '203.0.113.78' FROM generate_series(1, {2 * count})",
+        "DELETE FROM verification_logs WHERE source_ip IN ('203.0.113.77', '203.0.113.78')",
+    )
+
+
+def invent_anchor(estate: WipeEstate) -> None:
+    """An unanchored certificate is said to be anchored; it is too old to be the one that is looked up."""
+    estate.sql(
+        "UPDATE certificates SET anchor_tx_hash = '0xinvented', created_at = created_at - interval '1 day' "
+        f"WHERE id = '{estate.unanchored}'"
+    )
+
+
+def forget_invented_anchor(estate: WipeEstate) -> None:
+    estate.sql(
+        f"UPDATE certificates SET anchor_tx_hash = '', created_at = created_at + interval '1 day' WHERE id = '{estate.unanchored}'"
+    )
 
 
 # Database and backup
@@ -262,7 +349,9 @@ ACTIONS: dict[str, Pair] = {
         lambda e: e.keycloak.set_frontend_url("exawipe", None),
     ),
     "rotate-realm-key": (lambda e: e.keycloak.rotate_keys("exawipe"), lambda e: None),
-    "drop-audience": (drop_audience, lambda e: e.keycloak.add_audience("exawipe", CLIENT_ID, AUDIENCE)),
+    "rotate-master-key": (lambda e: e.keycloak.rotate_keys("master"), lambda e: None),
+    "drop-audience": without_audience("exawipe"),
+    "drop-master-audience": without_audience("master"),
     "lock-test-user": (lock_user, unlock_user),
     "refuse-service-accounts": (service_accounts(False), service_accounts(True)),
     "refuse-tokens": flag("wipe_api", "rejects_tokens", True, False),
@@ -293,14 +382,20 @@ ACTIONS: dict[str, Pair] = {
     # Storage
     "stop-storage": stopped(lambda e: e.minio),
     "freeze-storage": frozen(lambda e: e.minio),
-    "delete-bucket": (lambda e: e.minio.delete_bucket(EXPORTS), lambda e: e.minio.create_bucket(EXPORTS)),
-    "deny-write": exports_may("list", "read", "delete", "bucket"),
-    "deny-read": exports_may("list", "write", "delete", "bucket"),
-    "deny-delete": exports_may("list", "read", "write", "bucket"),
-    "deny-list": exports_may("read", "write", "delete", "bucket"),
+    "delete-bucket": (lambda e: e.minio.delete_bucket(_EXPORTS), lambda e: e.minio.create_bucket(_EXPORTS)),
+    "deny-write": may("EXPORTS", "list", "read", "delete", "bucket"),
+    "deny-read": may("EXPORTS", "list", "write", "delete", "bucket"),
+    "deny-delete": may("EXPORTS", "list", "read", "write", "bucket"),
+    "deny-list": may("EXPORTS", "read", "write", "delete", "bucket"),
+    "deny-proofs": may("PROOFS", "list", "read", "bucket"),
+    "deny-certificates": may("CERTIFICATES", "list", "write", "delete", "bucket"),
+    "deny-binaries": may("BINARIES", "list", "bucket"),
+    "deny-billing-drop": may("BILLING_DROP", "list", "read", "bucket"),
+    "lose-downloaded-pdf": lost_download("pdf"),
+    "lose-downloaded-json": lost_download("json"),
     "revoke-storage-key": (
-        lambda e: e.give_exports(Credentials("revoked-key", "revoked-secret", "revoked-token")),
-        lambda e: e.give_exports(e.minio.session()),
+        lambda e: e.give_key(_EXPORTS, Credentials("revoked-key", "revoked-secret", "revoked-token")),
+        lambda e: e.give_key(_EXPORTS, e.minio.session()),
     ),
     "delete-certificate-pdf": of_newest("pdf_key", lambda e, key: e.minio.delete(_CERTIFICATES, key)),
     "change-certificate-json": of_newest("json_key", lambda e, key: e.minio.put(_CERTIFICATES, key, b"{}")),
@@ -339,6 +434,8 @@ ACTIONS: dict[str, Pair] = {
     "empty-sender": (lambda e: e.anvil.set_balance(SENDER, 0), lambda e: e.anvil.set_balance(SENDER, 10**22)),
     "forbid-sender": (lambda e: e.authorize(_NOBODY), lambda e: e.authorize(SENDER)),
     "roll-back-chain": (roll_back, forget_certificate),
+    "add-forked-provider": (add_fork, one_provider),
+    "add-lagging-provider": (add_laggard, one_provider),
     "leave-certificates-unanchored": switched("certificates-unanchored"),
     "bury-lost-anchor": switched("anchor-not-replayable"),
     "count-anchor-failures": counted("wipe_anchor_failures_total", "WipeAnchorFailures"),
@@ -348,6 +445,10 @@ ACTIONS: dict[str, Pair] = {
     "stop-api": site_stopped("api"),
     "break-api": flag("api", "mood", Mood.ERROR, Mood.NORMAL),
     "silence-api": flag("api", "mood", Mood.SILENT, Mood.NORMAL),
+    "keep-api-starting": flag("wipe_api", "starting", True, False),
+    "count-api-errors": counted("wipe_http_errors_total", "WipeHTTP5xxRate"),
+    "refuse-proofs": flag("wipe_api", "takes_proofs", False, True),
+    "leave-proofs-uncertified": (leave_proofs_uncertified, certify_proofs),
     "stop-collector": site_stopped("collector"),
     "seed-developer-data": (
         lambda e: e.seed_dev.write_text("true"),
@@ -357,6 +458,11 @@ ACTIONS: dict[str, Pair] = {
     "flood-verification": switched("verification-flood"),
     "scan-certificates": switched("verification-scan"),
     "leak-internals": flag("wipe_api", "leaks", True, False),
+    "leak-internals-of-nothing": flag("wipe_api", "leaks_unknown", True, False),
+    "widen-rate-limit": (lambda e: e.rate_limit.write_text("100000"), lambda e: e.rate_limit.write_text("60")),
+    "verify-from-one-source": verified(300, "'known'"),
+    "scan-from-one-source": verified(150, "n::text"),
+    "invent-anchor": (invent_anchor, forget_invented_anchor),
     "forget-anchor": switched("verification-wrong"),
     "forget-captcha-secret": flag("elsewhere", "knows_secret", False, True),
     "log-one-source": (
@@ -369,7 +475,7 @@ ACTIONS: dict[str, Pair] = {
     "revoke-licence": granted("GRANT-REVOKED", "current_date + 335", "now()"),
     "overallocate-licence": statements(
         "INSERT INTO license_allocations (grant_id, parent_id, organization_id, quantity) "
-        f"VALUES ('GRANT-PRACTICE', 1, '{SMOKE_TENANT}', 4000)",
+        f"VALUES ('GRANT-PRACTICE', 1, '{SMOKE_TENANT}', 4900)",
         f"DELETE FROM license_allocations WHERE organization_id = '{SMOKE_TENANT}' AND parent_id = 1",
     ),
     "use-licence-up": switched("license-used-up"),
@@ -382,6 +488,7 @@ ACTIONS: dict[str, Pair] = {
     "rest-maintenance": switched("maintenance-late"),
     "cut-receipts": (cut_receipts, put_receipts_back),
     "log-broken-receipts": logged("maintenance-worker", 'level=error msg="receipt chain broken: mismatch"', 1),
+    "count-waiting-proofs": counted("wipe_proofs_awaiting_license_total", "WipeProofsAwaitingLicense"),
     "log-report-worker-errors": logged("report-worker", "level=error msg=failed", 20),
     # Backup
     "age-backup": age(lambda e: e.backup),

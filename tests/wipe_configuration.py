@@ -10,15 +10,15 @@ from typing import Any
 
 import yaml
 
-from tests.wipe_estate import ADMIN_CLIENT, EXPORTS, WipeEstate
+from tests.wipe_estate import ADMIN_CLIENT, WipeEstate
 from tests.wipe_signer import DATA, MAC, MODE, PLAINTEXT, RECEIPT
-from tests.wipe_simulators import SMOKE_TENANT, UNAUTHORIZED
+from tests.wipe_simulators import SMOKE_KEY, SMOKE_TENANT, UNAUTHORIZED
 from tocsin_sandbox.chain import CHAIN_ID, REGISTRY, SENDER
 from tocsin_sandbox.identity import AUDIENCE, CLIENT_ID, USERNAME
-from tocsin_sandbox.wipe import BUCKETS, DATABASE
+from tocsin_sandbox.wipe import BUCKETS, DATABASE, ORGANIZATION, TENANT
 
 ROOT = Path(__file__).parents[1]
-PACE = {"every": "3s", "timeout": "2s", "retry_every": "500ms", "failures_to_fail": 2, "successes_to_recover": 1}
+PACE = {"every": "4s", "timeout": "3s", "retry_every": "500ms", "failures_to_fail": 2, "successes_to_recover": 1}
 LOGINS = ("wipe-token-master", "wipe-token-exawipe", "wipe-provisioning", "wipe-download-pdf", "wipe-download-json")
 SLOW = {"every": "5s", "timeout": "4s"}
 """For what hashes a password, signs a document or submits one."""
@@ -74,7 +74,10 @@ def _own(estate: WipeEstate, folder: Path) -> dict[str, dict[str, Any]]:
     transit = {"auth": bearer, "errors": _TRANSIT_ERRORS}
     return {
         **{name: {**SLOW, "back_off": "2s"} for name in LOGINS},
-        "wipe-token-exawipe": {**SLOW, "back_off": "2s", "admin": _admin(estate)},
+        **{
+            name: {**SLOW, "back_off": "2s", "admin": _admin(estate)}
+            for name in ("wipe-token-exawipe", "wipe-download-pdf", "wipe-download-json")
+        },
         "wipe-signer-decrypt": {**transit, "operations": {"decrypt": {"key_id": DATA}}},
         "wipe-signer-hmac": {
             **transit,
@@ -119,17 +122,23 @@ def _own(estate: WipeEstate, folder: Path) -> dict[str, dict[str, Any]]:
             "auth": {"bearer": None},
             "operations": {"tx_sign": _TRANSFER},
         },
-        "wipe-bucket-exports": {
-            "access_key_id": f"${{file:{estate.exports_key}/id}}",
-            "secret_access_key": f"${{file:{estate.exports_key}/secret}}",
-            "session_token": f"${{file:{estate.exports_key}/token}}",
+        **{_probe_of(bucket): _key(estate.bucket_key(name)) for bucket, name in BUCKETS.items()},
+        "wipe-chain": {
+            "every": "4s",
+            "timeout": "3s",
+            "providers": [estate.anvil.url, f"${{file:{estate.second_provider}}}"],
         },
-        "wipe-chain": {"every": "4s", "timeout": "3s"},
+        "wipe-verification-limits": {
+            "settings": {"VERIFY_RATE_LIMIT_PER_MINUTE": {"value": f"${{file:{estate.rate_limit}}}"}},
+        },
         "wipe-production-settings": {
             "settings": {"DATABASE_SEED_DEV": {"value": f"${{file:{estate.seed_dev}}}"}},
         },
         "wipe-wal-archive": {"limits": {"archive_age": "2s"}},
         "wipe-smoke-upload": SLOW,
+        # Probes every few seconds leave rows that the drills of abuse must outnumber.
+        "wipe-verify-unknown": {"every": "6s"},
+        "wipe-verification-events": {"limits": {"per_minute": 200, "share": 0.4}},
         RECEIPTS: {
             "every": "6s",
             "timeout": "5s",
@@ -139,6 +148,15 @@ def _own(estate: WipeEstate, folder: Path) -> dict[str, dict[str, Any]]:
             "settle": "100ms",
         },
     }
+
+
+def _probe_of(variable: str) -> str:
+    return "wipe-bucket-" + variable.removeprefix("S3_BUCKET_").lower().replace("_", "-")
+
+
+def _key(folder: Path) -> dict[str, str]:
+    names = {"access_key_id": "id", "secret_access_key": "secret", "session_token": "token"}
+    return {setting: f"${{file:{folder / name}}}" for setting, name in names.items()}
 
 
 _TRANSFER = {
@@ -189,6 +207,7 @@ def _variables(estate: WipeEstate) -> dict[str, str]:
         "TOCSIN_WIPE_OTEL_EXPORTER_URL": f"{estate.collector.url}/metrics",
         "TOCSIN_WIPE_401_QUERY": f"sum(rate({UNAUTHORIZED}[6s]))",
         "TOCSIN_WIPE_401_LIMIT": "3",
+        "TOCSIN_WIPE_TELEMETRY_PRESENCE": 'sum(up{job="wipe"})',
         **_signer(estate),
         **_storage(estate),
         **_database(estate),
@@ -208,18 +227,23 @@ def _variables(estate: WipeEstate) -> dict[str, str]:
         "TOCSIN_WIPE_ANCHOR_PAYLOAD_COLUMN": "json_sha256",
         "TOCSIN_WIPE_ANCHOR_SETTLED": "0 seconds",
         "TOCSIN_WIPE_VERIFICATION_LOG_SOURCE_COLUMN": "source_ip",
+        "TOCSIN_WIPE_VERIFICATION_LOG_IDENTIFIER_COLUMN": "asked_for",
         "VERIFY_RATE_LIMIT_PER_MINUTE": "60",
         "VERIFY_RATE_LIMIT_PER_HOUR": "600",
         "VERIFY_CAPTCHA_SECRET": estate.elsewhere.captcha_secret,
         "VERIFY_CAPTCHA_VERIFY_URL": f"{estate.captcha.url}/siteverify",
         "TOCSIN_WIPE_VERIFY_ENABLED": "true",
         "TOCSIN_WIPE_VERIFY_ANCHORED_URL": f"{api}/verify/{certificate}",
+        "TOCSIN_WIPE_VERIFY_TENANT": TENANT,
+        "TOCSIN_WIPE_VERIFY_ORGANIZATION": ORGANIZATION,
+        "TOCSIN_WIPE_VERIFY_UNKNOWN_ENABLED": "true",
+        "TOCSIN_WIPE_VERIFY_UNKNOWN_URL": f"{api}/verify/{SMOKE_TENANT}",
         "TOCSIN_WIPE_VERIFY_UNANCHORED_ENABLED": "true",
         "TOCSIN_WIPE_VERIFY_UNANCHORED_URL": f"{api}/verify/{estate.unanchored}",
         "TOCSIN_WIPE_BACKUP_FILE": str(estate.backup),
         "TOCSIN_WIPE_SMOKE_ENABLED": "true",
         "TOCSIN_WIPE_SMOKE_TENANT": SMOKE_TENANT,
-        "TOCSIN_WIPE_SMOKE_AUTHORIZATION": "Bearer of the test tenant",
+        "TOCSIN_WIPE_SMOKE_AUTHORIZATION": f"Bearer {SMOKE_KEY}",
         "TOCSIN_WIPE_SMOKE_PROOF_FILE": str(estate.proof),
     }
 
@@ -255,6 +279,7 @@ def _signer(estate: WipeEstate) -> dict[str, str]:
     return {
         "SIGNER_MODE": MODE,
         "TOCSIN_WIPE_SIGNER_URL": url,
+        "TOCSIN_WIPE_SIGNER_PLATFORM_ENDPOINT": url,
         "TOCSIN_WIPE_SIGNER_HEALTH_URL": f"{url}/v1/sys/health",
         "TOCSIN_WIPE_SIGNER_MODE_PATH": "/v1/kv/signer",
         "TOCSIN_WIPE_SIGNER_MODE_FIELD": "data.mode",
@@ -285,7 +310,9 @@ def _storage(estate: WipeEstate) -> dict[str, str]:
     downloads = f"{estate.api.url}/api/v1/certificates/{estate.life.certificate}"
     return {
         **BUCKETS,
-        "TOCSIN_WIPE_EXPECTED_BUCKET_EXPORTS": EXPORTS,
+        "TOCSIN_WIPE_EXPECTED_BUCKET_EXPORTS": BUCKETS["S3_BUCKET_EXPORTS"],
+        "TOCSIN_WIPE_BUCKET_VERSIONING": "off",
+        "TOCSIN_WIPE_BUCKET_LIFECYCLE": "absent",
         "TOCSIN_WIPE_S3_ENDPOINT": estate.minio.url,
         "TOCSIN_WIPE_S3_HEALTH_URL": f"{estate.minio.url}/minio/health/live",
         "TOCSIN_WIPE_S3_ACCESS_KEY_ID": estate.minio.root.access_key,

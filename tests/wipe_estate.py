@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import subprocess
 from collections.abc import Callable
@@ -19,7 +20,7 @@ import asyncpg
 
 from estate.process import Server
 from estate.servers.anvil import Anvil, RpcError
-from estate.servers.keycloak import Keycloak
+from estate.servers.keycloak import CHEAP_PASSWORDS, Keycloak
 from estate.servers.minio import MinIO
 from estate.servers.pades_signer import PadesSigner
 from estate.servers.postgresql import PostgreSQL
@@ -41,10 +42,9 @@ from tocsin_sandbox.wipe import BUCKETS, DATABASE, ORGANIZATION, TENANT, ReadOnl
 
 REALMS = ("master", "exawipe")
 ADMIN_CLIENT = "tocsin-admin"
-EXPORTS = BUCKETS["S3_BUCKET_EXPORTS"]
 
-# A probe logs in every few seconds: the usual cost of a password's hash would be all that two cores do.
-_CHEAP_PASSWORDS = "hashAlgorithm(pbkdf2-sha256) and hashIterations(1)"
+PROOF = b"\x30\x04\x04\x02\xff\xfe"
+"""As published, DER; and no text in any encoding of it."""
 
 _WHO_CONNECTS = {"log_connections": "on", "max_connections": "100"}
 
@@ -69,6 +69,11 @@ groups:
       - {alert: WipeAnchorFailures, expr: 'increase(wipe_anchor_failures_total[6s]) > 0'}
       - {alert: WipeQueueJobFailures, expr: 'increase(wipe_job_failures_total[6s]) > 0'}
       - {alert: WipeQueueBacklogHigh, expr: 'wipe_queue_jobs > 500'}
+      - {alert: WipeQueueDeadLetters, expr: 'increase(wipe_dead_letters_total[5m]) > 0'}
+      - {alert: WipeQueueDLQNotEmpty, expr: 'wipe_dead_letters > 0'}
+      - {alert: WipeHTTP5xxRate, expr: 'increase(wipe_http_errors_total[6s]) > 0'}
+      - {alert: WipeAPITelemetryMissing, expr: 'up{job="wipe"} == 0'}
+      - {alert: WipeProofsAwaitingLicense, expr: 'increase(wipe_proofs_awaiting_license_total[6s]) > 0'}
       - {alert: WipeProofProcessingStalled, expr: 'wipe_proofs_oldest_seconds > 1800'}
       - {alert: WipeProofsFailed, expr: 'increase(wipe_proofs_failed_total[5m]) > 0'}
       - {alert: WipeDBConnectionsSaturated, expr: 'wipe_db_connections_share > 0.9'}
@@ -99,6 +104,8 @@ class WipeEstate:
     def __init__(self) -> None:
         self._stack = ExitStack()
         self.held: list[Any] = []
+        self.lost: dict[str, bytes] = {}
+        """By key, files of the certificate that is downloaded."""
         self._repeating: list[asyncio.Task[None]] = []
 
     def __enter__(self) -> Self:
@@ -123,6 +130,7 @@ class WipeEstate:
         self.database, self.keycloak_database = ArchivingPostgreSQL(), PostgreSQL(settings=_WHO_CONNECTS)
         self.minio = MinIO(environment={"MINIO_PROMETHEUS_AUTH_TYPE": "public"})
         self.anvil, self.signing_node = Anvil(block_seconds=1), Anvil(chain_id=MAX_CHAIN_ID)
+        self.lagging_node, self.forked_node = Anvil(), Anvil()
         self.signer, self.tsa = TransitSigner(), TimestampAuthority()
         self.pdf_signer = PadesSigner(self.tsa.url)
         self.keycloak = Keycloak(
@@ -135,6 +143,7 @@ class WipeEstate:
             stack.enter_context(self.keycloak)
 
         others: list[Server] = [self.database, self.minio, self.anvil, self.signing_node, self.signer.vault, self.tsa]
+        others += [self.lagging_node, self.forked_node]
         with ThreadPoolExecutor() as pool:
             first = pool.submit(keycloak)
             list(pool.map(stack.enter_context, [*others, self.pdf_signer]))
@@ -146,8 +155,8 @@ class WipeEstate:
     def _furnish_keycloak(self) -> None:
         keycloak = self.keycloak
         self.client_secret, self.password = secrets.token_urlsafe(18), secrets.token_urlsafe(18)
-        keycloak.update_realm("master", passwordPolicy=_CHEAP_PASSWORDS)
-        keycloak.create_realm("exawipe", passwordPolicy=_CHEAP_PASSWORDS)
+        keycloak.update_realm("master", passwordPolicy=CHEAP_PASSWORDS)
+        keycloak.create_realm("exawipe")
         for realm in REALMS:
             keycloak.create_client(realm, CLIENT_ID, secret=self.client_secret)
             keycloak.add_audience(realm, CLIENT_ID, AUDIENCE)
@@ -170,6 +179,10 @@ class WipeEstate:
     def _furnish_chain(self) -> None:
         self.anvil.rpc("anvil_setCode", REGISTRY, _ALLOWED)
         self.authorize(SENDER)
+        # The blocks until now, and none of what follows.
+        self.lagging_node.rpc("anvil_loadState", self.anvil.rpc("anvil_dumpState"))
+        self.second_provider = self.folder / "second-provider"
+        self.second_provider.write_text(self.anvil.url)
 
     def _furnish_platform(self, stack: ExitStack) -> None:
         self.cluster = RealDatabase(self.database)
@@ -182,9 +195,9 @@ class WipeEstate:
         self.database.execute(_RECEIPTS, database=DATABASE)
         for bucket in BUCKETS.values():
             self.minio.create_bucket(bucket)
-        self.exports_key = self.folder / "exports"
-        self.exports_key.mkdir()
-        self.give_exports(self.minio.session())
+        for bucket in BUCKETS.values():
+            self.bucket_key(bucket).mkdir()
+            self.give_key(bucket, self.minio.session())
         issuers = {
             self.keycloak.issuer(realm): f"{self.keycloak.issuer(realm)}/protocol/openid-connect/certs"
             for realm in REALMS
@@ -193,12 +206,12 @@ class WipeEstate:
         self.wipe_api.exporter = self.exporter
         self.life = Life(cluster, storage, self._anchor, self.observability)
         self.elsewhere = Elsewhere()
-        self.api = self._site(stack, self.wipe_api.build)
-        self.loki = self._site(stack, self.observability.build)
-        self.collector = self._site(stack, self.exporter.build)
-        self.captcha = self._site(stack, self.elsewhere.build)
-        self.explorer = self._site(stack, self.elsewhere.build)
-        self.mail = MailServer(free_port())
+        self.api = self._site(stack, self.wipe_api.build, "api")
+        self.loki = self._site(stack, self.observability.build, "loki")
+        self.collector = self._site(stack, self.exporter.build, "collector")
+        self.captcha = self._site(stack, self.elsewhere.build, "captcha")
+        self.explorer = self._site(stack, self.elsewhere.build, "explorer")
+        self.mail = MailServer(free_port(), self._access_log(stack, "mail"))
         self.loop.call(self.mail.start())
         stack.callback(lambda: self.loop.call(self.mail.stop()))
         rules = self.folder / "wipe-rules.yaml"
@@ -208,8 +221,10 @@ class WipeEstate:
         self.backup, self.seed_dev = self.folder / "backup", self.folder / "seed-dev"
         self.backup.touch()
         self.seed_dev.write_text("false")
-        self.proof = self.folder / "proof"
-        self.proof.write_text("a proof that is a probe")
+        self.rate_limit = self.folder / "rate-limit"
+        self.rate_limit.write_text("60")
+        self.proof = self.folder / "proof.der"
+        self.proof.write_bytes(PROOF)
         self.loop.call(self.life.pulse())
         self.unanchored = self._leave_one_unanchored()
         self.loop.call(self._live())
@@ -232,17 +247,28 @@ class WipeEstate:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.release()
 
-    def _site(self, stack: ExitStack, build: Callable[[], Any]) -> Site:
-        site = Site(free_port(), build)
+    def _site(self, stack: ExitStack, build: Callable[[], Any], name: str) -> Site:
+        site = Site(free_port(), build, self._access_log(stack, name))
         self.loop.call(site.start())
         stack.callback(lambda: self.loop.call(site.stop()))
         return site
 
+    def access_log(self, name: str) -> Path:
+        """Where a simulator writes down what it was asked."""
+        return self.folder / f"{name}.access.log"
+
+    def _access_log(self, stack: ExitStack, name: str) -> logging.Logger:
+        logger = logging.Logger(f"wipe.{name}")
+        handler = logging.FileHandler(self.access_log(name))
+        stack.callback(handler.close)
+        logger.addHandler(handler)
+        return logger
+
     def _leave_one_unanchored(self) -> str:
         """A test tenant's certificate that is not to be anchored; its id."""
         return self.query(
-            "INSERT INTO certificates (tenant_id, organization_id, status, anchor_chain_id) "
-            f"VALUES ('{TENANT}', '{ORGANIZATION}', 'CERTIFIED_NO_ANCHOR', 'none') RETURNING id"
+            "INSERT INTO certificates (tenant_id, organization_id, status, anchor_chain_id, created_at) "
+            f"VALUES ('{TENANT}', '{ORGANIZATION}', 'CERTIFIED_NO_ANCHOR', 'none', now() - interval '5 minutes') RETURNING id"
         )[0][0]
 
     async def _anchor(self, digest: bytes) -> str | None:
@@ -272,15 +298,19 @@ class WipeEstate:
         """Who may write anchors, as the registry has it."""
         self.anvil.rpc("anvil_setStorageAt", REGISTRY, "0x0", "0x" + sender[2:].rjust(64, "0"))
 
-    def give_exports(self, credentials: Credentials) -> None:
-        """Rotates the credential that tocsin reads for the exports bucket, as a secret store would."""
+    def bucket_key(self, bucket: str) -> Path:
+        """The folder of the credential that tocsin reads for a bucket, as a secret store would mount it."""
+        return self.folder / f"key-of-{bucket}"
+
+    def give_key(self, bucket: str, credentials: Credentials) -> None:
+        """Rotates it."""
         parts = (credentials.access_key, credentials.secret_key, credentials.session_token or "")
         for name, text in zip(("id", "secret", "token"), parts, strict=True):
-            (self.exports_key / name).write_text(text)
+            (self.bucket_key(bucket) / name).write_text(text)
 
-    def allow_exports(self, *operations: str) -> None:
+    def allow(self, bucket: str, *operations: str) -> None:
         """Rotates it to one that may do only this."""
-        self.give_exports(self.minio.credentials(EXPORTS, *operations))
+        self.give_key(bucket, self.minio.credentials(bucket, *operations))
 
     def log(self, service: str, line: str, count: int, source: str = "") -> None:
         for _ in range(count):

@@ -21,12 +21,17 @@ from tocsin_sandbox.wipe_api import WipeApi
 SMOKE_TENANT = "77777777-7777-4777-8777-777777777777"
 """The tenant whose proofs are probes."""
 
+SMOKE_KEY = "an-api-key-of-the-test-tenant"
+"""May write proofs."""
+
 UNAUTHORIZED = 'wipe_http_requests_total{status="401"}'
 COUNTERS = (
     UNAUTHORIZED,
     'wipe_signer_failures_total{operation="pades_sign"}',
     "wipe_anchor_failures_total",
     "wipe_job_failures_total",
+    "wipe_http_errors_total",
+    "wipe_proofs_awaiting_license_total",
 )
 
 
@@ -78,6 +83,8 @@ class Api(WipeApi):
     """The platform's API. It takes proofs, too, and its exporter counts what it refuses."""
 
     exporter: Exporter
+    takes_proofs = True
+    certifies = True
 
     def build(self) -> web.Application:
         app = super().build()
@@ -85,12 +92,21 @@ class Api(WipeApi):
         return app
 
     async def _submit(self, request: web.Request) -> web.Response:
-        """The test tenant's proofs are certified at once."""
-        await request.read()
+        """Protected writes require ``Idempotency-Key``, and a proof is DER: a SEQUENCE (ITU-T X.690, 8.9). The test
+        tenant's are certified at once, unless a fault keeps them from it."""
+        if not self.takes_proofs:
+            return web.json_response({"error": {"code": "UNAVAILABLE"}}, status=503)
+        if request.headers.get("Authorization") != f"Bearer {SMOKE_KEY}":
+            raise self._unauthorized(request)
+        if not request.headers.get("Idempotency-Key"):
+            return web.json_response({"error": {"code": "BAD_REQUEST"}}, status=400)
+        if (await request.read())[:1] != b"\x30":
+            return web.json_response({"error": {"code": "BAD_REQUEST"}}, status=400)
         await self.cluster.execute(
-            "INSERT INTO proofs (tenant_id, organization_id, status, object_key) VALUES ($1, $2, 'CERTIFIED', 'smoke')",
+            "INSERT INTO proofs (tenant_id, organization_id, status, object_key) VALUES ($1, $2, $3, 'smoke')",
             SMOKE_TENANT,
             ORGANIZATION,
+            "CERTIFIED" if self.certifies else "RECEIVED",
             database=DATABASE,
         )
         return web.json_response({"status": "RECEIVED"}, status=202)

@@ -19,11 +19,12 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from tocsin.sdk.state_files import write_atomically
 from tocsin_chain.fragments import Key
 from tocsin_chain.marks import ChainMark, Identity, OpenBreak, break_json, key_text, point_json
 from tocsin_chain.settings import HashChainSettings, decoded
 from tocsin_chain.source import Source, Stored
-from tocsin_chain.vault import OwnKey, write_atomically
+from tocsin_chain.vault import OwnKey
 
 _README = """Evidence of a break in a hash chain, captured by tocsin before anyone acted.
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tocsin.sdk import ProbeContext
+from tocsin.sdk.state_files import read_if_there, state_folder, write_atomically
 from tocsin_chain import acceptlog
 from tocsin_chain.marks import Marks
 from tocsin_chain.recall import Doubt, Recalled, WitnessUnreachable, next_generation, recall, sealed
-from tocsin_chain.settings import HashChainSettings, state_folder
-from tocsin_chain.vault import KeyMissing, OwnKey, SealBroken, load_key, read_if_there, seal, unseal, write_atomically
+from tocsin_chain.settings import HashChainSettings
+from tocsin_chain.vault import KeyMissing, OwnKey, SealBroken, load_key, seal, unseal
 from tocsin_chain.walk import Progress, progress_from, progress_json
 from tocsin_chain.witness import Witness, witness_of
 

@@ -10,6 +10,7 @@ from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
+from multiprocessing.context import BaseContext
 from threading import Thread
 from time import monotonic
 
@@ -114,7 +115,7 @@ class Workers:
     def __init__(self, reading: Reading, layout: Layout, count: int, *, yielding: bool = True) -> None:
         self._pool = ProcessPoolExecutor(
             count,
-            mp_context=multiprocessing.get_context("spawn"),
+            mp_context=_forking(),
             initializer=_start,
             initargs=(reading, layout, yielding),
         )
@@ -137,6 +138,14 @@ class Workers:
         for process in processes:
             process.kill()
         self._pool.shutdown(wait=bool(processes), cancel_futures=True)
+
+
+def _forking() -> BaseContext:
+    """Workers are forks of one process that has loaded this module and does nothing else: to load it for each walk
+    would cost more than most walks. It ends with this process."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 @dataclass(slots=True)

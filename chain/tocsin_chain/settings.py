@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import os
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -186,11 +185,13 @@ class HashChainSettings(ProbeSettings):
     """Settings of ``hash_chain``."""
 
     dsn: Secret
+    """A role that may read the table, and needs no more."""
     replica_dsn: Secret | None = None
     """Where full walks read, when given."""
     table: str
     order_by: Annotated[tuple[str, ...], BeforeValidator(_words)] = ("seq",)
     partition_by: str = ""
+    """The column that tells chains of one table apart, such as a tenant; empty: the table is one chain."""
     mac_column: str
     previous_column: str
     genesis: str | None = None
@@ -198,6 +199,7 @@ class HashChainSettings(ProbeSettings):
     mode: Literal["linkage", "hmac"] = "linkage"
     payload: PayloadSettings | None = None
     mac_encoding: MacEncoding = "raw"
+    """How MACs are written in the table: raw, hex or base64."""
     keys: tuple[KeySettings, ...] = ()
     key_id_column: str = ""
     time_column: str = ""
@@ -271,15 +273,6 @@ def decoded(stored: object, encoding: MacEncoding) -> bytes:
         return _base64(text) if encoding == "base64" else text.encode()
     except ValueError:
         return text.encode()
-
-
-def state_folder() -> Path:
-    """The state folder of this process: ``TOCSIN_STATE_DIR``, or the same default as the daemon's."""
-    named = os.environ.get("TOCSIN_STATE_DIR", "")
-    if named:
-        return Path(named)
-    base = os.environ.get("XDG_STATE_HOME", "")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "tocsin"
 
 
 def _base64(text: str) -> bytes:

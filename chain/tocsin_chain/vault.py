@@ -1,11 +1,10 @@
-"""tocsin's own key, sealed files, atomic writes: what is remembered can be lost, but not changed unseen."""
+"""tocsin's own key, sealed files: what is remembered can be lost, but not changed unseen."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import json
-import os
 import secrets
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ from typing import Any
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from tocsin.sdk.state_files import write_atomically
 
 
 class SealBroken(ValueError):
@@ -86,37 +87,6 @@ def unseal(key: OwnKey, purpose: str, text: bytes) -> Any:
     if not body.endswith(b"\n") or not hmac.compare_digest(tag, _tag(key, purpose, body[:-1]).encode()):
         raise SealBroken("does not authenticate with tocsin's key: it was cut, edited, or made with another key")
     return json.loads(body)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replaces a file so that, whenever power or process ends, either the old or the new content is there.
-
-    The file can be read by its owner only. Raises `OSError`.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def read_if_there(path: Path) -> bytes | None:
-    """A file's content; None when there is no such file. Raises `OSError` for anything else."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
 
 
 def _tag(key: OwnKey, purpose: str, body: bytes) -> str:

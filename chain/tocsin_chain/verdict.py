@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from tocsin.sdk.state_files import read_if_there
 from tocsin_chain.recall import unsealed
-from tocsin_chain.vault import KeyMissing, SealBroken, load_key, read_if_there
+from tocsin_chain.vault import KeyMissing, SealBroken, load_key
 
 
 @dataclass(frozen=True, slots=True)

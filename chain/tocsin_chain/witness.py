@@ -11,9 +11,9 @@ from typing import Protocol
 from tocsin.sdk import ProbeContext, TlsSettings
 from tocsin.sdk.faults import explain
 from tocsin.sdk.s3 import Bucket
+from tocsin.sdk.state_files import read_if_there, write_atomically
 from tocsin_chain.recall import WitnessUnreachable
 from tocsin_chain.settings import ConfigMapSettings, ObjectSettings, WitnessSettings
-from tocsin_chain.vault import read_if_there, write_atomically
 
 MAX_BYTES = 64 << 20
 _FIELD_MANAGER = "tocsin"

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import quote, urlencode
 
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
 from estate.install import KEYCLOAK_ADMIN, ensure
 from estate.ports import LOOPBACK, reserve_port
 from estate.process import Server
@@ -22,8 +25,12 @@ from estate.web import Answer, UnexpectedAnswer, answers, request
 # The access token of admin-cli lasts a minute.
 _TOKEN_KEPT = 30.0
 
-# Short-lived server: a quick start counts for more than peak speed.
+# Short-lived server of classes that are known: a quick start counts for more than peak speed and a second look.
 _JVM = "-XX:TieredStopAtLevel=1 -XX:-UseG1GC -XX:+UseSerialGC"
+_JVM += " -XX:+UnlockDiagnosticVMOptions -XX:-BytecodeVerificationRemote"
+
+CHEAP_PASSWORDS = "hashAlgorithm(pbkdf2-sha256) and hashIterations(1)"
+"""A password policy for realms whose users log in every few seconds: the usual cost would be all that two cores do."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,26 @@ class Key:
     """SIG or ENC."""
     type: str
     provider_id: str
+
+
+_KEY_PROVIDER = "org.keycloak.keys.KeyProvider"
+
+
+def _private_key() -> str:
+    made = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def _key_provider(provider: str, algorithm: str = "", *, priority: int = 100, **config: str) -> dict[str, Any]:
+    """A ComponentRepresentation of an active key."""
+    made = {"priority": str(priority), "enabled": "true", "active": "true", **config}
+    if algorithm:
+        made["algorithm"] = algorithm
+    return {
+        "name": f"{provider}-{priority}",
+        "providerId": provider,
+        "config": {name: [value] for name, value in made.items()},
+    }
 
 
 class Keycloak(Server):
@@ -173,8 +200,24 @@ class Keycloak(Server):
     # Realms
 
     def create_realm(self, realm: str, **settings: Any) -> None:
-        """Create an enabled realm; `settings` are fields of RealmRepresentation, such as `accessTokenLifespan`."""
-        self.admin("POST", "", {"realm": realm, "enabled": True, "sslRequired": "none", **settings})
+        """Create an enabled realm; `settings` are fields of RealmRepresentation, such as `accessTokenLifespan`.
+
+        Unless they say otherwise its passwords are cheap to hash, and its RSA keys are brought along: to make them
+        takes a Java machine that compiles only quickly seconds.
+        """
+        keys = [
+            _key_provider("rsa", "RS256", privateKey=_private_key()),
+            _key_provider("rsa-enc", "RSA-OAEP", privateKey=_private_key()),
+            _key_provider("hmac-generated", "HS512"),
+            _key_provider("aes-generated"),
+        ]
+        usual = {
+            "enabled": True,
+            "sslRequired": "none",
+            "passwordPolicy": CHEAP_PASSWORDS,
+            "components": {_KEY_PROVIDER: keys},
+        }
+        self.admin("POST", "", {"realm": realm, **usual, **settings})
 
     def delete_realm(self, realm: str) -> None:
         """Delete a realm with all that is in it."""
@@ -346,17 +389,8 @@ class Keycloak(Server):
             ),
             default=0,
         )
-        made = {
-            "name": f"rsa-{highest + 1}",
-            "providerId": "rsa-generated",
-            "providerType": "org.keycloak.keys.KeyProvider",
-            "config": {
-                "priority": [str(highest + 1)],
-                "enabled": ["true"],
-                "active": ["true"],
-                "algorithm": [algorithm],
-            },
-        }
+        made = _key_provider("rsa", algorithm, priority=highest + 1, privateKey=_private_key())
+        made["providerType"] = _KEY_PROVIDER
         self.admin("POST", f"/{quote(realm)}/components", made)
         return self.signing_key(realm, algorithm=algorithm)
 
@@ -381,7 +415,7 @@ class Keycloak(Server):
         return list(request("GET", url).expect(200).json()["keys"])
 
     def _components(self, realm: str) -> list[dict[str, Any]]:
-        path = f"/{quote(realm)}/components?{urlencode({'type': 'org.keycloak.keys.KeyProvider'})}"
+        path = f"/{quote(realm)}/components?{urlencode({'type': _KEY_PROVIDER})}"
         return list(self.admin("GET", path).json())
 
 

@@ -21,7 +21,8 @@ from tocsin.sdk import (
     TlsSettings,
 )
 from tocsin.sdk.http import origin
-from tocsin_chain.settings import state_folder
+from tocsin.sdk.login import Login, fetch
+from tocsin.sdk.state_files import state_folder
 from tocsin_chain.verdict import last_verdict
 
 _VERIFIED = Gauge("tocsin_audit_chain_platform_verified", "1 when the platform says that its chain is whole, else 0.")
@@ -42,6 +43,8 @@ class ChainVerifyApi(Probe):
         method: Literal["GET", "POST"] = "POST"
         token: Secret | None = None
         """Sent as a bearer token."""
+        login: Login | None = None
+        """Whose token the request carries, in place of ``token``."""
         verified: str = "verified"
         """JMESPath into the JSON answer; true means whole, false broken."""
         compare_with: str = ""
@@ -58,7 +61,7 @@ class ChainVerifyApi(Probe):
             return value
 
         def targets(self) -> tuple[str, ...]:
-            return (origin(self.url),)
+            return tuple(dict.fromkeys((origin(self.url), *(self.login.targets() if self.login else ()))))
 
     class Reason(ReasonEnum):
         CHAIN_BROKEN = "chain_broken", "The platform itself says that its audit chain is broken."
@@ -96,7 +99,8 @@ class ChainVerifyApi(Probe):
                 headers["Authorization"] = f"Bearer {self.settings.token.reveal().strip()}"
             except OSError as error:
                 raise ProbeFault(CommonReason.CREDENTIALS_MISSING, f"cannot read the token: {error}") from error
-        answer = await ctx.http.fetch(self.settings.method, self.settings.url, headers=headers, tls=self.settings.tls)
+        settings = self.settings
+        answer = await fetch(ctx, settings.login, settings.method, settings.url, headers=headers, tls=settings.tls)
         body = answer.expect(200, unauthorized=self.unauthorized).json()
         verified = jmespath.search(self.settings.verified, body)
         if not isinstance(verified, bool):

@@ -8,12 +8,11 @@ import json
 import zoneinfo
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tocsin.sdk import (
-    CommonReason,
     Finding,
     Gauge,
     Outcome,
@@ -24,11 +23,10 @@ from tocsin.sdk import (
     Seconds,
     Secret,
     Severity,
-    Status,
     Words,
     Zone,
 )
-from tocsin.sdk.postgres import read_only, targets_of
+from tocsin.sdk.postgres import COLUMN_MISSING, QUERY_ERROR, TABLE_MISSING, read_only, reasons_of_query, targets_of
 from tocsin.sdk.sql_text import Name, Select, quoted
 
 CAP = 100_000
@@ -56,6 +54,8 @@ class EventLimits(BaseModel):
     share: float | None = Field(default=None, ge=0, le=1)
     source_share: float | None = Field(default=None, gt=0, le=1)
     """Part of the watched events that one source may cause."""
+    sources: int | None = Field(default=None, ge=1)
+    """From how many different sources the watched events may come."""
     identifiers: int | None = Field(default=None, ge=1)
     """How many different identifiers one source may ask for."""
     min_events: int = Field(default=50, ge=1)
@@ -88,6 +88,12 @@ class EventRate(Probe):
         """How far back events are counted."""
         limits: EventLimits = EventLimits()
 
+        @model_validator(mode="after")
+        def _identifiers_of_a_source(self) -> Self:
+            if self.identifier_column and not self.source_column:
+                raise ValueError("identifier_column needs source_column: a scan is one source that asks for many")
+            return self
+
         def targets(self) -> tuple[str, ...]:
             return targets_of(self.dsn)
 
@@ -95,17 +101,15 @@ class EventRate(Probe):
         RATE_HIGH = "rate_high", "The watched events happen more often than the limit, or than is usual at this hour."
         SHARE_HIGH = "share_high", "The watched events are a larger part of all events than the limit."
         SCAN_SUSPECTED = "scan_suspected", "One source asks for many different identifiers."
+        MANY_SOURCES = "many_sources", "The watched events come from more sources than the limit.", Severity.TICKET
         FEW_SOURCES = "few_sources", "One source causes most of the watched events.", Severity.TICKET
-        QUERY_ERROR = "query_error", "The database cannot run the query.", Severity.TICKET, Status.UNKNOWN
+        TABLE_MISSING = TABLE_MISSING
+        COLUMN_MISSING = COLUMN_MISSING
+        QUERY_ERROR = QUERY_ERROR
 
     async def run(self, ctx: ProbeContext) -> Outcome:
         settings: EventRate.Settings = self.settings
-        reasons = {
-            "42501": CommonReason.CREDENTIALS_REJECTED,
-            "42": self.Reason.QUERY_ERROR,
-            "22": self.Reason.QUERY_ERROR,
-        }
-        async with read_only(ctx, settings.dsn, reasons) as connection:
+        async with read_only(ctx, settings.dsn, reasons_of_query(self.Reason), settings) as connection:
             # Times without a zone are compared in the session's.
             await connection.execute("SELECT set_config('TimeZone', $1, true)", settings.time_zone)
             seen = await connection.fetchrow(self._counting(), settings.window, list(settings.events))
@@ -137,10 +141,12 @@ class EventRate(Probe):
         limits, reason = self.settings.limits, self.Reason
         total, watched = seen["total"], seen["watched"]
         if limits.per_minute is not None and rate > limits.per_minute:
-            yield Finding.of(reason.RATE_HIGH, f"{rate:.1f} a minute, the limit is {limits.per_minute:g}", "limit")
+            detail = f"{rate:.1f} a minute, the limit is {limits.per_minute:g}{self._from(seen)}"
+            yield Finding.of(reason.RATE_HIGH, detail, "limit")
         if watched >= limits.min_events:
             if limits.times_usual is not None and usual is not None and rate > usual * limits.times_usual:
-                yield Finding.of(reason.RATE_HIGH, f"{rate:.1f} a minute, usual at this hour are {usual:.1f}", "past")
+                detail = f"{rate:.1f} a minute, usual at this hour are {usual:.1f}{self._from(seen)}"
+                yield Finding.of(reason.RATE_HIGH, detail, "past")
             if limits.share is not None and watched > limits.share * total:
                 yield Finding.of(
                     reason.SHARE_HIGH, f"{watched / total:.0%} of {total}, the limit is {limits.share:.0%}"
@@ -148,9 +154,17 @@ class EventRate(Probe):
             if limits.source_share is not None and seen["top_source"] > limits.source_share * watched:
                 part = seen["top_source"] / watched
                 yield Finding.of(reason.FEW_SOURCES, f"one of {seen['sources']} sources causes {part:.0%} of {watched}")
+        if limits.sources is not None and seen["sources"] > limits.sources:
+            yield Finding.of(reason.MANY_SOURCES, f"{seen['sources']} sources, the limit is {limits.sources}")
         if limits.identifiers is not None and seen["top_identifiers"] > limits.identifiers:
             detail = f"one source asked for {seen['top_identifiers']} identifiers, the limit is {limits.identifiers}"
             yield Finding.of(reason.SCAN_SUSPECTED, detail)
+
+    def _from(self, seen: Any) -> str:
+        """Few sources or many: the first thing to know about a rate."""
+        if not self.settings.source_column or not seen["watched"]:
+            return ""
+        return f"; from {seen['sources']} sources, the busiest causes {seen['top_source'] / seen['watched']:.0%}"
 
     def _events(self) -> str:
         settings: EventRate.Settings = self.settings
@@ -172,8 +186,8 @@ class EventRate(Probe):
             "FROM unnest($2::text[]) WITH ORDINALITY AS w (e, n) ORDER BY n))::text AS by_event, "
             "coalesce((SELECT count(*) AS n FROM watched WHERE source IS NOT NULL GROUP BY source "
             "ORDER BY n DESC LIMIT 1), 0) AS top_source, "
-            "coalesce((SELECT count(DISTINCT id) AS n FROM watched GROUP BY source ORDER BY n DESC LIMIT 1), 0) "
-            "AS top_identifiers"
+            "coalesce((SELECT count(DISTINCT id) AS n FROM watched WHERE source IS NOT NULL "
+            "GROUP BY source ORDER BY n DESC LIMIT 1), 0) AS top_identifiers"
         )
 
     async def _top_sources(self, connection: Any) -> str:

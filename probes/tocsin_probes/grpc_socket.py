@@ -17,7 +17,6 @@ from tocsin.sdk import (
     Outcome,
     Probe,
     ProbeContext,
-    ProbeFault,
     ProbeSettings,
     ReasonEnum,
     Severity,
@@ -44,7 +43,7 @@ class GrpcSocket(Probe):
 
     class Settings(ProbeSettings):
         paths: Annotated[Words, Field(min_length=1, max_length=10)]
-        """Where the socket may be; the first that exists counts."""
+        """Where the socket may be; the first on which somebody listens counts."""
         service: str = ""
         """The name to ask the health service for; empty: the server as a whole."""
 
@@ -56,10 +55,10 @@ class GrpcSocket(Probe):
             "socket_missing",
             "There is no socket: its server has not started, or has ended and removed it.",
         )
-        NOT_A_SOCKET = "not_a_socket", "What is at the path is a file or folder, not a socket."
+        NOT_A_SOCKET = "not_a_socket", "What is at the path is a file, a folder or a socket of another type."
         PERMISSION_DENIED = "permission_denied", "The socket or a folder above it does not let the probe in."
         NOBODY_LISTENING = "nobody_listening", "The socket is a leftover: no process listens on it."
-        NOT_SERVING = "not_serving", "The server answers and says that it does not serve."
+        NOT_SERVING = "not_serving", "The server answers that it does not serve, or with an error."
         DEADLINE = "deadline", "Something listens, and does not answer within the timeout."
         NOT_GRPC = "not_grpc", "Something listens, and does not speak gRPC."
         SERVICE_UNKNOWN = (
@@ -78,19 +77,17 @@ class GrpcSocket(Probe):
     settings: Settings
 
     async def run(self, ctx: ProbeContext) -> Outcome:
-        path = await asyncio.to_thread(self._find)
-        async with ctx.permits.request(f"unix://{path}"):
-            await self._connect(path, ctx.remaining())
-            return await self._ask(path, max(0.1, ctx.remaining() - FAREWELL_SECONDS))
-
-    def _find(self) -> str:
-        """The first path where a socket is. Raises `ProbeFault` with the most telling of what is wrong otherwise."""
-        wrong = [finding for path in self.settings.paths if (finding := self._look(path)) is not None]
-        if len(wrong) < len(self.settings.paths):
-            return next(path for path in self.settings.paths if self._look(path) is None)
+        paths, wrong = self.settings.paths, []
+        for number, path in enumerate(paths):
+            async with ctx.permits.request(f"unix://{path}"):
+                share = (ctx.remaining() - FAREWELL_SECONDS) / (len(paths) - number)
+                found = await asyncio.to_thread(self._look, path) or await self._connect(path, share)
+                if found is None:
+                    return await self._ask(path, max(0.1, ctx.remaining() - FAREWELL_SECONDS))
+            wrong.append(found)
         # A missing one says least: the other candidate may be the one that matters.
         telling = [finding for finding in wrong if finding.reason != self.Reason.SOCKET_MISSING] or wrong
-        raise ProbeFault(self.Reason(telling[0].reason), "; ".join(finding.detail for finding in telling))
+        return Outcome.bad(self.Reason(telling[0].reason), "; ".join(finding.detail for finding in telling))
 
     def _look(self, path: str) -> Finding | None:
         reason = self.Reason
@@ -102,36 +99,44 @@ class GrpcSocket(Probe):
             return Finding.of(reason.SOCKET_MISSING, f"{path} does not exist")
         except PermissionError:
             return Finding.of(reason.PERMISSION_DENIED, f"a folder above {path} may not be entered")
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            return Finding.of(reason.NOT_A_SOCKET, f"{path} is a link that leads in a circle")
         if not stat.S_ISSOCK(mode):
             what = "a folder" if stat.S_ISDIR(mode) else "a file" if stat.S_ISREG(mode) else "something else"
             return Finding.of(reason.NOT_A_SOCKET, f"{path} is {what}")
         return None
 
-    async def _connect(self, path: str, seconds: float) -> None:
-        """A plain connection first: its errors say more than those of a gRPC channel.
+    async def _connect(self, path: str, seconds: float) -> Finding | None:
+        """A plain connection first: its errors say more than those of a gRPC channel. None when somebody listens.
 
         A Unix socket connects at once or not at all, so that this never blocks; asyncio would take a full queue, which
         is EAGAIN here, for a connection that is under way, and then for one that is made. connect(2).
         """
         reason = self.Reason
-        until = asyncio.get_running_loop().time() + seconds - FAREWELL_SECONDS
+        until = asyncio.get_running_loop().time() + seconds
         while True:
             with socket.socket(socket.AF_UNIX) as client:
                 client.setblocking(False)
                 code = client.connect_ex(path)
             match code:
                 case 0:
-                    return
+                    return None
                 case errno.ENOENT:
-                    raise ProbeFault(reason.SOCKET_MISSING, f"{path} has just been removed")
+                    return Finding.of(reason.SOCKET_MISSING, f"{path} has just been removed")
                 case errno.EACCES | errno.EPERM:
-                    raise ProbeFault(reason.PERMISSION_DENIED, f"{path} may not be written to")
+                    return Finding.of(reason.PERMISSION_DENIED, f"{path} may not be written to")
+                case errno.EPROTOTYPE:
+                    return Finding.of(
+                        reason.NOT_A_SOCKET, f"{path} is a socket of another type: it takes no connections"
+                    )
                 case errno.ECONNREFUSED:
-                    raise ProbeFault(reason.NOBODY_LISTENING, f"nobody listens on {path}")
+                    return Finding.of(reason.NOBODY_LISTENING, f"nobody listens on {path}")
                 case errno.EAGAIN if asyncio.get_running_loop().time() < until:
                     await asyncio.sleep(0.05)
                 case errno.EAGAIN:
-                    raise ProbeFault(reason.DEADLINE, f"the queue of connections to {path} stays full")
+                    return Finding.of(reason.DEADLINE, f"the queue of connections to {path} stays full")
                 case _:
                     raise OSError(code, os.strerror(code))
 
@@ -156,6 +161,8 @@ class GrpcSocket(Probe):
     def _without_answer(self, path: str, code: str, said: str) -> Outcome:
         """gRPC documentation, "Status codes and their use in gRPC" and "GRPC Health Checking Protocol"."""
         reason = self.Reason
+        if _is_no_grpc(code, said):
+            return Outcome.bad(reason.NOT_GRPC, f"{code}: {quoted(said, 200)}")
         match code:
             case "UNIMPLEMENTED":
                 return Outcome.ok("it speaks gRPC; health is not served, so this is a verdict on the connection alone")
@@ -165,11 +172,18 @@ class GrpcSocket(Probe):
                 return Outcome.bad(reason.DEADLINE, f"{path} accepts, and gives no answer")
             case "UNAUTHENTICATED" | "PERMISSION_DENIED":
                 return Outcome.bad(CommonReason.CREDENTIALS_REJECTED, f"{code}: {quoted(said)}")
-            case "UNAVAILABLE" if not _is_no_grpc(said):
+            case "UNAVAILABLE":
                 return Outcome.bad(CommonReason.CONNECTION_RESET, f"the connection ended: {quoted(said, 200)}")
-        return Outcome.bad(reason.NOT_GRPC, f"{code}: {quoted(said, 200)}")
+        return Outcome.bad(reason.NOT_SERVING, f"gRPC health answers {code}: {quoted(said, 200)}")
 
 
-def _is_no_grpc(said: str) -> bool:
-    """Whether the transport broke on what it read, not on the end of the connection."""
-    return any(sign in said.lower() for sign in ("http/1", "http2 frame", "parse", "http response", "settings frame"))
+_NO_GRPC_STATUS = ("Received http2 header with status", "No status received", "Stream removed (Data frame")
+"""What gRPC's own library says when HTTP/2 is spoken, and no gRPC status comes."""
+_NO_HTTP2 = ("http/1", "http2 frame", "parse", "http response", "settings frame")
+
+
+def _is_no_grpc(code: str, said: str) -> bool:
+    """Whether the library broke on what it read; not on the end of the connection, nor on what a server said."""
+    return said.startswith(_NO_GRPC_STATUS) or (
+        code == "UNAVAILABLE" and any(sign in said.lower() for sign in _NO_HTTP2)
+    )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
-from typing import Self
+from typing import Annotated, Self
 
 from prometheus_client.parser import text_string_to_metric_families
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
 from tocsin.sdk import (
     CommonReason,
+    Finding,
     Gauge,
     Outcome,
     Probe,
@@ -25,8 +26,17 @@ from tocsin.sdk import (
     Status,
     Zone,
 )
-from tocsin.sdk.http import HttpUrl, TlsSettings, origin
-from tocsin.sdk.postgres import read_only, targets_of, unix_time
+from tocsin.sdk.faults import explain
+from tocsin.sdk.http import HttpUrl, TlsSettings, origin, shown_url
+from tocsin.sdk.postgres import (
+    COLUMN_MISSING,
+    QUERY_ERROR,
+    TABLE_MISSING,
+    read_only,
+    reasons_of_query,
+    targets_of,
+    unix_time,
+)
 from tocsin.sdk.quantities import format_duration
 from tocsin.sdk.sql_text import Select
 
@@ -37,7 +47,7 @@ _BEAT = Gauge("tocsin_heartbeat_timestamp_seconds", "When the newest sign of lif
 
 
 class MetricSource(BaseModel):
-    """A metric in Prometheus' text format whose value is a Unix time; of several samples the newest counts."""
+    """A metric in Prometheus' text format."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -46,6 +56,14 @@ class MetricSource(BaseModel):
     labels: Mapping[str, str] = {}
     """Labels that a sample must have, among others."""
     tls: TlsSettings = TlsSettings()
+
+
+def _where_there_is_one(given: object) -> object:
+    """Nothing for a source without an address, as an unset variable leaves it."""
+    return None if isinstance(given, dict) and not given.get("url") else given
+
+
+Metric = Annotated[MetricSource | None, BeforeValidator(_where_there_is_one)]
 
 
 class Heartbeat(Probe):
@@ -58,24 +76,32 @@ class Heartbeat(Probe):
         max_age: Seconds
         """Of the newest sign of life."""
         dsn: Secret | None = None
+        """A role that may read what the query asks for, and needs no more."""
         query: Select | None = None
         """One SELECT; the newest value of its first column is the sign of life."""
         time_zone: Zone = "UTC"
         """Where times without a zone were written."""
         file: str = ""
         """A file or folder whose time of modification is the sign of life."""
-        metric: MetricSource | None = None
+        metric: Metric = None
+        """A metric whose value is a Unix time; of several samples the newest counts."""
+        activity: Metric = None
+        """A counter of what should leave signs of life, all samples together: for what is silent with nothing to
+        do. A sign of life is then late only if this has grown since it became too old."""
 
         @model_validator(mode="after")
         def _one_source(self) -> Self:
-            if bool(self.dsn) != bool(self.query) or sum(map(bool, (self.query, self.file, self.metric))) != 1:
+            sources = [self.query, self.file, self.metric]
+            # One that is there and empty is an unset variable: a contract that is missing.
+            named = self.model_fields_set & {"query", "file", "metric"}
+            if bool(self.dsn) != bool(self.query) or sum(map(bool, sources)) > 1 or not named:
                 raise ValueError("set exactly one of: dsn and query, file, metric")
             return self
 
         def targets(self) -> tuple[str, ...]:
-            if self.dsn is not None:
-                return targets_of(self.dsn)
-            return (origin(self.metric.url),) if self.metric else ()
+            database = targets_of(self.dsn) if self.dsn is not None else ()
+            metrics = (origin(source.url) for source in (self.metric, self.activity) if source)
+            return tuple(dict.fromkeys((*database, *metrics)))
 
     class Reason(ReasonEnum):
         LATE = "late", "The newest sign of life is older than the limit."
@@ -86,10 +112,14 @@ class Heartbeat(Probe):
             Severity.TICKET,
             Status.UNKNOWN,
         )
-        QUERY_ERROR = "query_error", "The database cannot run the query.", Severity.TICKET, Status.UNKNOWN
+        TABLE_MISSING = TABLE_MISSING
+        COLUMN_MISSING = COLUMN_MISSING
+        QUERY_ERROR = QUERY_ERROR
 
     async def run(self, ctx: ProbeContext) -> Outcome:
         settings: Heartbeat.Settings = self.settings
+        # The counter before the sign: what it has counted has left its sign by then.
+        count = await self._activity(ctx)
         beat = await self._newest(ctx)
         if beat is None:
             return Outcome.bad(self.Reason.NEVER_SEEN, "no sign of life")
@@ -98,37 +128,72 @@ class Heartbeat(Probe):
         if age < -CLOCK_TOLERANCE:
             return Outcome.bad(self.Reason.IN_FUTURE, f"{format_duration(round(-age))} ahead")
         shown = f"{format_duration(max(0, round(age)))} ago, the limit is {format_duration(settings.max_age)}"
+        if settings.activity is not None:
+            return self._judge_activity(ctx, beat, count, shown, late=age > settings.max_age)
         return Outcome.bad(self.Reason.LATE, shown) if age > settings.max_age else Outcome.ok(shown)
+
+    async def _activity(self, ctx: ProbeContext) -> float | Finding:
+        """What the counter stands at, or why it cannot be told."""
+        source = self.settings.activity
+        if source is None:
+            return 0.0
+        try:
+            found = await _samples(ctx, source)
+        except (ProbeFault, OSError) as error:
+            return Finding.of(CommonReason.DEPENDENCY_UNKNOWN, f"{source.name}: {explain(error).detail}")
+        if found is None:
+            return Finding.of(CommonReason.DEPENDENCY_UNKNOWN, f"no metric {source.name} at {shown_url(source.url)}")
+        return float(sum(found))
+
+    def _judge_activity(
+        self, ctx: ProbeContext, beat: float, count: float | Finding, shown: str, *, late: bool
+    ) -> Outcome:
+        """``memory["quiet"]``: the newest sign, and where the counter stood when it became too old."""
+        quiet = ctx.memory.get("quiet")
+        if not late:
+            if isinstance(count, float):
+                ctx.memory["quiet"] = [beat, count]
+            return Outcome.ok(shown)
+        if isinstance(count, Finding):
+            return Outcome.of([Finding(count.reason, count.status, count.severity, "", f"{shown}; {count.detail}")])
+        before = quiet[1] if quiet is not None and quiet[0] == beat else count
+        if count < before:
+            before = 0.0  # it was started anew
+        ctx.memory["quiet"] = [beat, before]
+        if count > before:
+            return Outcome.bad(self.Reason.LATE, f"{shown}; {count - before:g} counted meanwhile")
+        return Outcome.ok(f"{shown}, and there was nothing to do")
 
     async def _newest(self, ctx: ProbeContext) -> float | None:
         settings: Heartbeat.Settings = self.settings
         if settings.metric is not None:
-            return await self._metric(ctx, settings.metric)
+            return max(await _samples(ctx, settings.metric) or (), default=None)
+        if not settings.file and not settings.query:
+            raise ProbeFault(CommonReason.CONTRACT_MISSING, "set one of: dsn and query, file, metric")
         if settings.query is None or settings.dsn is None:
             return await asyncio.to_thread(_modified, settings.file)
-        reasons = {
-            "42501": CommonReason.CREDENTIALS_REJECTED,
-            "42": self.Reason.QUERY_ERROR,
-            "22": self.Reason.QUERY_ERROR,
-        }
-        async with read_only(ctx, settings.dsn, reasons) as connection:
+        async with read_only(ctx, settings.dsn, reasons_of_query(self.Reason), settings) as connection:
             value = await connection.fetchval(f"SELECT max(beat) FROM (\n{settings.query}\n) AS q (beat)")
         return unix_time(value, settings.time_zone)
 
-    async def _metric(self, ctx: ProbeContext, source: MetricSource) -> float | None:
-        answer = (await ctx.http.fetch("GET", source.url, tls=source.tls)).expect(200)
-        if answer.truncated:
-            raise ProbeFault(CommonReason.UNEXPECTED_BODY, f"more than {len(answer.body)} bytes of metrics")
-        try:
-            found = [
-                sample.value
-                for family in text_string_to_metric_families(answer.text())
-                for sample in family.samples
-                if sample.name == source.name and source.labels.items() <= sample.labels.items()
-            ]
-        except ValueError as error:
-            raise ProbeFault(CommonReason.UNEXPECTED_BODY, f"not Prometheus' text format: {error}") from error
-        return max(found, default=None)
+
+async def _samples(ctx: ProbeContext, source: MetricSource) -> list[float] | None:
+    """The values of the matching samples; None when there is no metric of this name at all."""
+    answer = (await ctx.http.fetch("GET", source.url, tls=source.tls)).expect(200)
+    if answer.truncated:
+        raise ProbeFault(CommonReason.UNEXPECTED_BODY, f"more than {len(answer.body)} bytes of metrics")
+    try:
+        samples = [
+            sample
+            for family in text_string_to_metric_families(answer.text())
+            for sample in family.samples
+            if sample.name == source.name
+        ]
+    except ValueError as error:
+        raise ProbeFault(CommonReason.UNEXPECTED_BODY, f"not Prometheus' text format: {error}") from error
+    if not samples:
+        return None
+    return [float(sample.value) for sample in samples if source.labels.items() <= sample.labels.items()]
 
 
 def _modified(path: str) -> float | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal, Self
 
 import jmespath
@@ -15,9 +16,11 @@ from jmespath.visitor import TreeInterpreter
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from tocsin.model import CommonReason, Finding, Outcome, ReasonEnum, ReasonInfo, Secret, Status
-from tocsin.sdk import ByteCount, HttpResponse, Probe, ProbeContext, ProbeSettings, TlsSettings
+from tocsin.sdk import ByteCount, HttpResponse, Probe, ProbeContext, ProbeFault, ProbeSettings, TlsSettings, Words
+from tocsin.sdk.documents import is_html
 from tocsin.sdk.faults import explain, quoted, status_finding
 from tocsin.sdk.http import CERTIFICATE_EXPIRY, HttpUrl, certificate_finding, origin, shown_url
+from tocsin.sdk.login import Login, fetch
 from tocsin.sdk.patterns import Patterns, ReasonCode
 
 _NO_CREDENTIALS = frozenset(
@@ -27,6 +30,9 @@ _NO_CREDENTIALS = frozenset(
 
 END_GRACE = 0.25
 """Seconds before the end of a run at which waiting for an answer ends, where that is no failure."""
+
+MAX_SENT_BYTES = 8 << 20
+"""The largest file that is sent as a body."""
 
 
 @lru_cache(maxsize=4096)
@@ -44,6 +50,17 @@ def _must_compile(expression: str) -> str:
     return expression
 
 
+class Members(BaseModel):
+    """Members of a JSON object that must all have one value: a map of parts, each ``up``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    names: Annotated[Words, Field(min_length=1)]
+    """``orchestrator, api``. What the others are is shown, and not judged."""
+    are: str
+    """The value."""
+
+
 class Expect(BaseModel):
     """What the answer must be."""
 
@@ -55,10 +72,14 @@ class Expect(BaseModel):
     """The media type, without parameters: ``application/json``."""
     assertions: tuple[Annotated[str, AfterValidator(_must_compile)], ...] = Field((), alias="json")
     """JMESPath expressions over the JSON body. Each must give something that is true: not false, null or empty."""
+    members: Members | None = None
+    """What members of the JSON body must be."""
     header: Mapping[str, str] = {}
     """By header name, the text that its value must contain; an empty text asks only that the header is there."""
     not_html: bool = False
     """HTML is wrong, whatever else is not known of the body: a web server's own page came, not the target's answer."""
+    html_hint: str = ""
+    """What a page of HTML in place of the answer means here: it is told with it."""
     status_reasons: Mapping[int, ReasonCode] = {}
     """What a wrong status means for this target, as a reason of its own: ``{503: orchestrator_down}``. With
     ``not_html`` a proxy's own page of that status does not count."""
@@ -75,7 +96,11 @@ class Expect(BaseModel):
 
     @property
     def wants_json(self) -> bool:
-        return bool(self.assertions) or (self.content_type or "").lower().endswith(("/json", "+json"))
+        return (
+            bool(self.assertions)
+            or self.members is not None
+            or (self.content_type or "").lower().endswith(("/json", "+json"))
+        )
 
 
 class Http(Probe):
@@ -86,11 +111,17 @@ class Http(Probe):
 
     class Settings(ProbeSettings):
         url: HttpUrl
+        """The address that is asked."""
         method: Annotated[str, Field(pattern=r"^[A-Z]+$")] = "GET"
         headers: Mapping[str, Secret] = {}
         """Request headers. The values are secrets: they are never shown. ``{request_id}`` is the run's own id, for an
         ``Idempotency-Key``."""
         body: Secret | None = None
+        """What is sent; it may hold credentials, so it is never shown."""
+        body_file: str = ""
+        """A file that is sent as the body, byte for byte; read anew at each run, up to 8 MiB."""
+        login: Login | None = None
+        """Whose token the request carries."""
         expect: Expect = Expect()
         unanswered: Literal["failed", "unknown"] = "failed"
         """What it means when no answer comes, or another than JSON with an expected status. ``unknown``: only what the
@@ -103,8 +134,14 @@ class Http(Probe):
         certificate_days: Annotated[float, Field(ge=0)] = 14
         """A certificate with fewer days left is ``certificate_expiring``."""
 
+        @model_validator(mode="after")
+        def _one_body(self) -> Self:
+            if self.body is not None and self.body_file:
+                raise ValueError("set `body` or `body_file`, not both")
+            return self
+
         def targets(self) -> tuple[str, ...]:
-            return (origin(self.url),)
+            return tuple(dict.fromkeys((origin(self.url), *(self.login.targets() if self.login else ()))))
 
     class Reason(ReasonEnum):
         HTML_INSTEAD_OF_JSON = (
@@ -149,11 +186,16 @@ class Http(Probe):
     async def _look(self, ctx: ProbeContext) -> Outcome:
         settings = self.settings
         given = settings.headers
-        answer = await ctx.http.fetch(
+        body: bytes | str | None = settings.body.reveal() if settings.body else None
+        if settings.body_file:
+            body = await asyncio.to_thread(_content, settings.body_file)
+        answer = await fetch(
+            ctx,
+            settings.login,
             settings.method,
             settings.url,
             headers={name: value.reveal().replace("{request_id}", ctx.request_id) for name, value in given.items()},
-            body=settings.body.reveal() if settings.body else None,
+            body=body,
             max_bytes=settings.max_bytes,
             follow_redirects=settings.follow_redirects,
             tls=settings.tls,
@@ -165,15 +207,28 @@ class Http(Probe):
             *self._present(answer),
             certificate_finding(answer.certificate_expires_at, ctx.now(), settings.certificate_days),
         )
-        return Outcome.of(filter(None, found), f"HTTP {answer.status}, {len(answer.body)} bytes")
+        wrong = [finding for finding in found if finding is not None]
+        others = "" if wrong else self._others(answer)
+        return Outcome.of(wrong, f"HTTP {answer.status}, {len(answer.body)} bytes{others}")
+
+    def _others(self, answer: HttpResponse) -> str:
+        """Members that are not as the named ones are, and need not be."""
+        members = self.settings.expect.members
+        if members is None:
+            return ""
+        document = answer.json()
+        others = {name: document[name] for name in document if name not in members.names}
+        shown = [f"{quoted(name)} is {_shown(value)}" for name, value in others.items() if value != members.are]
+        return f"; not judged: {', '.join(shown)}" if shown else ""
 
     def _judge(self, answer: HttpResponse) -> Finding | None:
         """The first thing that is wrong with the answer, the most telling first."""
         reason, expect = self.Reason, self.settings.expect
         if answer.status not in expect.status:
             return self._wrong_status(answer)
-        if (expect.wants_json or expect.not_html) and _is_html(answer):
-            page = f"{answer.content_type or 'no media type'}; it begins {quoted(answer.body)}; is this the API's port?"
+        if (expect.wants_json or expect.not_html) and is_html(answer.content_type, answer.body):
+            hint = expect.html_hint or "is this the API's port?"
+            page = f"{answer.content_type or 'no media type'}; it begins {quoted(answer.body)}; {hint}"
             return Finding.of(reason.HTML_INSTEAD_OF_JSON, page)
         if expect.content_type and answer.content_type != expect.content_type.lower():
             shown = quoted(answer.headers.get("Content-Type", ""))
@@ -183,6 +238,7 @@ class Http(Probe):
         wrong = list(_wrong_headers(expect, answer))
         if expect.wants_json:
             wrong += _failed_assertions(expect.assertions, answer.json())
+            wrong += _wrong_members(expect.members, answer.json())
         if wrong:
             more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
             return Finding.of(reason.ASSERTION_FAILED, wrong[0] + more)
@@ -190,12 +246,16 @@ class Http(Probe):
 
     def _present(self, answer: HttpResponse) -> Iterator[Finding]:
         """What must be absent and is there. The text itself is what must not be spread, so only its pattern is told."""
-        known = {info.code: info for info in self.all_reasons(self.settings)}
         for code, texts in self.settings.expect.absent.items():
             for text in (texts,) if isinstance(texts, str) else texts:
                 if text.encode() in answer.body:
-                    yield Finding.of(known[code], f"HTTP {answer.status}, and its body holds {text!r}")
+                    yield Finding.of(self._known[code], f"HTTP {answer.status}, and its body holds {text!r}")
                     break
+
+    @cached_property
+    def _known(self) -> dict[str, ReasonInfo]:
+        """By code, every reason there is, those of the configuration included."""
+        return {info.code: info for info in self.all_reasons(self.settings)}
 
     def _wrong_status(self, answer: HttpResponse) -> Finding:
         said = f"HTTP {answer.status} from {shown_url(answer.url)}"
@@ -203,17 +263,25 @@ class Http(Probe):
             return Finding.of(self.Reason.REDIRECTED, f"{said}, to {quoted(_place(answer.headers['Location']), 200)}")
         expect = self.settings.expect
         code = expect.status_reasons.get(answer.status)
-        if code and not (expect.not_html and _is_html(answer)):
-            known = {info.code: info for info in self.all_reasons(self.settings)}
-            return Finding.of(known[code], said)
+        if code and not (expect.not_html and is_html(answer.content_type, answer.body)):
+            return Finding.of(self._known[code], said)
         own = any(name.lower() not in _NO_CREDENTIALS for name in self.settings.headers)
-        own = own or self.settings.tls.client_cert_file is not None
+        own = own or self.settings.login is not None or self.settings.tls.client_cert_file is not None
         return status_finding(answer.status, said, Status.UNKNOWN if own else Status.FAILED)
 
 
-def _is_html(answer: HttpResponse) -> bool:
-    start = answer.body[:64].lstrip().lower()
-    return answer.content_type in ("text/html", "application/xhtml+xml") or start.startswith((b"<!doctype", b"<html"))
+def _content(file: str) -> bytes:
+    """The bytes to send. Raises `ProbeFault` (credentials_missing) when there are none, or too many."""
+    try:
+        # Not waiting for a writer: a pipe in its place would hold the thread for ever.
+        with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
+            content = opened.read(MAX_SENT_BYTES + 1) or b""  # None: a pipe without a word yet
+    except OSError as error:
+        raise ProbeFault(CommonReason.CREDENTIALS_MISSING, f"cannot read body_file {file}: {error}") from error
+    if not 0 < len(content) <= MAX_SENT_BYTES:
+        size = f"larger than {MAX_SENT_BYTES} bytes" if content else "empty"
+        raise ProbeFault(CommonReason.CREDENTIALS_MISSING, f"body_file {file} is {size}")
+    return content
 
 
 def _place(location: str) -> str:
@@ -239,6 +307,19 @@ def _failed_assertions(expressions: tuple[str, ...], document: Any) -> Iterator[
             continue
         if result is None or result is False or result in ("", [], {}):
             yield f"{expression} gave {_shown(result)}{_left_side(expression, document)}"
+
+
+def _wrong_members(members: Members | None, document: Any) -> Iterator[str]:
+    if members is None:
+        return
+    if not isinstance(document, dict):
+        yield f"not a JSON object: {_shown(document)}"
+        return
+    for name in members.names:
+        if name not in document:
+            yield f"there is no {name}"
+        elif document[name] != members.are:
+            yield f"{name} is {_shown(document[name])}, not {_shown(members.are)}"
 
 
 def _left_side(expression: str, document: Any) -> str:

@@ -24,7 +24,7 @@ from tocsin.sdk import (
     Words,
 )
 from tocsin.sdk.kubernetes import KubernetesProbe, KubernetesSettings, NoSuchObject, Permission, StatusFault
-from tocsin.sdk.kubernetes_objects import Container, Pod
+from tocsin.sdk.kubernetes_objects import Container, Pod, lacking
 from tocsin.sdk.patterns import Patterns, Sightings, reasons_of
 from tocsin.sdk.quantities import format_duration
 
@@ -67,6 +67,12 @@ class KubernetesLogs(KubernetesProbe):
             Severity.TICKET,
             Status.UNKNOWN,
         )
+        CONTAINER_MISSING = (
+            "container_missing",
+            "A pod has no container of a name that is configured, so that its log cannot be read.",
+            Severity.TICKET,
+            Status.UNKNOWN,
+        )
 
     settings: Settings
 
@@ -78,12 +84,15 @@ class KubernetesLogs(KubernetesProbe):
     async def run(self, ctx: ProbeContext) -> Outcome:
         settings = self.settings
         namespace = settings.chosen_namespace()
-        pods = await self.cluster().pods(ctx, namespace, settings.selector)
+        pods = await self.pods(ctx, settings.selector)
         sightings = Sightings(settings.patterns, ctx.memory)
         chosen = list(self._chosen(pods))
         before: dict[str, list[int]] = ctx.memory.get("places", {})
         places: dict[str, list[int]] = {}
-        findings: list[Finding] = []
+        findings = [
+            Finding.of(self.Reason.CONTAINER_MISSING, f"{name} has no container {' or '.join(names)}", name)
+            for name, names in lacking(pods, settings.containers).items()
+        ]
         read = 0
         for pod, container in chosen[:MAX_CONTAINERS]:
             key = f"{pod.uid}/{container.name}"
@@ -137,9 +146,10 @@ class KubernetesLogs(KubernetesProbe):
             except StatusFault as fault:
                 if fault.status == 400:
                     # The container has no log (any more): it waits, or what came before was removed.
+                    tail.behind = "the log of the container that ended is gone" if ended else tail.behind
                     continue
                 raise
-            for written, line in tail.ended_lines(body) if ended else tail.new_lines(body, limit):
+            for written, line in tail.ended_lines(body, limit) if ended else tail.new_lines(body, limit):
                 lines += 1
                 if ended and written in matched.get(where, ()):
                     continue
@@ -176,7 +186,11 @@ class _Tail:
             recent = ended is not None and ended.at > start and container.running_since is not None
             return cls(container, start * _SECOND, 0, start * _SECOND, recent)
         last, same, restarts, read_at, prior = place
-        tail = cls(container, last, same, prior, container.restarts > restarts and ended is not None)
+        again = container.restarts - restarts
+        tail = cls(container, last, same, prior, again > 0 and ended is not None)
+        if again > 1:
+            # Of the logs that ended only the last is kept.
+            tail.behind = f"{again} restarts since the last run, of which only the last log is kept"
         earliest = int(now - settings.catch_up)
         if read_at < earliest:
             tail.behind = f"nothing was read for {format_duration(round(now - read_at))}"
@@ -193,8 +207,10 @@ class _Tail:
         asked = {"sinceTime": since.strftime("%Y-%m-%dT%H:%M:%SZ"), "timestamps": "true", "limitBytes": str(limit)}
         return asked | ({"previous": "true"} if ended else {})
 
-    def ended_lines(self, body: bytes) -> Iterator[tuple[int, str]]:
+    def ended_lines(self, body: bytes, limit: int) -> Iterator[tuple[int, str]]:
         """The lines of the log that ended with its container, each with its time in nanoseconds."""
+        if len(body) >= limit:
+            self.behind = f"more than {limit} bytes before the restart, of which the last are not read"
         for row in body.split(b"\n"):
             written, line = _line(row)
             if written is not None and written >= self.prior:

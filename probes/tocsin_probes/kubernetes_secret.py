@@ -8,12 +8,11 @@ import binascii
 import hashlib
 import secrets
 from collections.abc import Iterable
-from typing import Annotated, Any
-from urllib.parse import quote
+from typing import Annotated
 
 from pydantic import Field
 
-from tocsin.sdk import CommonReason, Outcome, ProbeContext, ProbeFault, ReasonEnum, Severity, Words
+from tocsin.sdk import CommonReason, Outcome, ProbeContext, ProbeFault, ReasonEnum, Severity, Status, Words
 from tocsin.sdk.kubernetes import KubernetesProbe, KubernetesSettings, Permission
 from tocsin.sdk.kubernetes_objects import Pod
 from tocsin.sdk.quantities import format_duration
@@ -23,8 +22,9 @@ class KubernetesSecret(KubernetesProbe):
     """A Secret exists under one of its names, its key is there and not empty.
 
     With a `selector` also: no container runs that started before the value changed, for what reads it only at its
-    start. Secrets carry no time of change, so the probe remembers a salted, slow hash of the value and when it was
-    seen last. The value itself is not kept, logged or exported.
+    start. While none runs that could be judged, a change leaves it unknown. Secrets carry no time of change, so the
+    probe remembers a salted, slow hash of the value and when it was seen last. The value itself is not kept, logged or
+    exported.
     """
 
     kind = "kubernetes_secret"
@@ -57,7 +57,7 @@ class KubernetesSecret(KubernetesProbe):
     async def run(self, ctx: ProbeContext) -> Outcome:
         settings, reason = self.settings, self.Reason
         namespace = settings.chosen_namespace()
-        name, found = await self._find(ctx, namespace)
+        name, found = await self.first_secret(ctx, settings.secret)
         if found is None:
             return Outcome.bad(reason.SECRET_MISSING, f"no Secret {' or '.join(settings.secret)} in {namespace}")
         data = found.get("data") or {}
@@ -74,16 +74,12 @@ class KubernetesSecret(KubernetesProbe):
         del found, data
         valid_from = await self._remember(ctx, version, value)
         del value
-        pods = await self.cluster().pods(ctx, namespace, settings.selector)
-        return self._judge(name, valid_from, ctx.now(), pods)
-
-    async def _find(self, ctx: ProbeContext, namespace: str) -> tuple[str, Any | None]:
-        for name in self.settings.secret:
-            path = f"/api/v1/namespaces/{quote(namespace, safe='')}/secrets/{quote(name, safe='')}"
-            found = await self.cluster().get(ctx, path)
-            if found is not None:
-                return name, found
-        return "", None
+        pods = await self.pods(ctx, settings.selector)
+        outcome = self._judge(name, valid_from, ctx.now(), pods)
+        if outcome.status == Status.OK:
+            # The change is loaded: what starts from now on reads it too, and pods that are gone leave nothing open.
+            ctx.memory.pop("changed_after", None)
+        return outcome
 
     async def _remember(self, ctx: ProbeContext, version: str, value: bytes) -> float | None:
         """When the value that came before was seen last (Unix seconds); None when only this one was ever seen.
@@ -103,20 +99,24 @@ class KubernetesSecret(KubernetesProbe):
 
     def _judge(self, name: str, valid_from: float | None, now: float, pods: Iterable[Pod]) -> Outcome:
         if valid_from is None:
-            return Outcome.ok(f"{name} has {self.settings.key}, unchanged since it was first seen")
+            return Outcome.ok(f"{name} has {self.settings.key}, and no change of it waits to be loaded")
+        ago = format_duration(max(0, round(now - valid_from)))
         wanted = self.settings.containers
-        stale = [
-            f"{container.name} of {pod.name}"
+        started = {
+            f"{container.name} of {pod.name}": container.running_since
             for pod in pods
             for container in pod.containers
             if not pod.leaving
             and not container.init
             and (not wanted or container.name in wanted)
             and container.running_since is not None
-            and container.running_since < int(valid_from)
-        ]
+        }
+        if not started:
+            whose = f"container {' or '.join(wanted)}" if wanted else "container"
+            detail = f"{name} changed {ago} ago; no {whose} with {self.settings.selector} runs"
+            return Outcome.bad(CommonReason.DEPENDENCY_UNKNOWN, detail, name)
+        stale = [where for where, since in started.items() if since < int(valid_from)]
         if stale:
-            ago = format_duration(max(0, round(now - valid_from)))
             more = f" and {len(stale) - 1} more" if len(stale) > 1 else ""
             detail = f"{name} changed {ago} ago; {stale[0]}{more} started before: restart to load it"
             return Outcome.bad(self.Reason.CHANGED_NOT_LOADED, detail, name)

@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from tocsin.sdk import Finding, Gauge, Outcome, ProbeContext, ReasonEnum, Seconds, Severity, Words
+from tocsin.sdk import Finding, Gauge, Outcome, ProbeContext, ReasonEnum, Seconds, Severity, Status, Words
 from tocsin.sdk.kubernetes import Cluster, KubernetesProbe, KubernetesSettings, Permission
-from tocsin.sdk.kubernetes_objects import Container, Pod, Warned, bytes_of
+from tocsin.sdk.kubernetes_objects import Container, Pod, Warned, bytes_of, lacking
 from tocsin.sdk.quantities import format_duration
 
 MAX_TOLD = 20
@@ -51,7 +51,8 @@ class KubernetesWorkload(KubernetesProbe):
         min_ready: int = Field(default=1, ge=0)
         """How many pods must be ready."""
         starting: Seconds = 120.0
-        """How long a pod may take from its creation until its containers are ready."""
+        """How long a pod may take from its creation until its containers are ready; also how long beyond its grace
+        until it has ended."""
         window: Seconds = 900.0
         """How long a restart, an eviction, a kill for memory and a warning event count."""
         restarts: int = Field(default=1, ge=1)
@@ -78,6 +79,12 @@ class KubernetesWorkload(KubernetesProbe):
 
     class Reason(ReasonEnum):
         NO_PODS = "no_pods", "No pod matches the selector."
+        CONTAINER_MISSING = (
+            "container_missing",
+            "A pod has no container of a name that is configured, so that it cannot be judged.",
+            Severity.TICKET,
+            Status.UNKNOWN,
+        )
         CRASH_LOOP = "crash_loop", "A container keeps ending and is restarted with growing delays."
         OOM_KILLED = "oom_killed", "A container was killed because it reached its memory limit."
         EVICTED = "evicted", "A pod was evicted: its node ran out of memory, disk or another resource."
@@ -91,24 +98,29 @@ class KubernetesWorkload(KubernetesProbe):
         RESTARTED = "restarted", "A container was restarted in the window.", Severity.TICKET
         WARNING_EVENT = "warning_event", "Kubernetes reports one of the chosen warnings.", Severity.TICKET
         ROLLOUT_STUCK = "rollout_stuck", "The rollout of the Deployment has exceeded its deadline."
+        DEPLOYMENT_MISSING = (
+            "deployment_missing",
+            "There is no Deployment of that name, so that its rollout cannot be judged.",
+            Severity.TICKET,
+            Status.UNKNOWN,
+        )
         RELEASE_PENDING = (
             "release_pending",
             "An install, upgrade or rollback of the Helm release has not ended; the next one will be refused.",
             Severity.TICKET,
         )
-        RELEASE_FAILED = "release_failed", "The newest revision of the Helm release has failed."
+        RELEASE_FAILED = "release_failed", "The newest revision of the Helm release has failed, or is not deployed."
 
     settings: Settings
 
     async def run(self, ctx: ProbeContext) -> Outcome:
         settings, cluster = self.settings, self.cluster()
         namespace = settings.chosen_namespace()
-        pods = [pod for pod in await cluster.pods(ctx, namespace, settings.selector) if not pod.leaving]
-        warnings = (
-            (await cluster.warnings(ctx, namespace)).since(ctx.now() - settings.window) if settings.events else []
-        )
+        matching = list(await self.pods(ctx, settings.selector))
+        pods = [pod for pod in matching if not pod.leaving]
+        warnings = (await self.warnings(ctx)).since(ctx.now() - settings.window) if settings.events else []
         restarts = self._restarts(ctx, pods)
-        findings = [*self._judge(ctx.now(), pods, warnings, restarts)]
+        findings = [*self._judge(ctx.now(), matching, warnings, restarts)]
         if settings.deployment:
             findings += await self._rollout(ctx, cluster, namespace)
         if settings.helm_release:
@@ -118,30 +130,44 @@ class KubernetesWorkload(KubernetesProbe):
             lines = (f"{w.about}/{w.name} {w.reason} x{w.count}: {w.message}" for w in warnings[:100])
             ctx.attach("warning-events.txt", "\n".join(lines))
         ready = sum(pod.ready for pod in pods)
-        return Outcome.of(findings[:MAX_TOLD], f"{ready} of {len(pods)} pods are ready")
+        worst = sorted(findings, key=lambda finding: finding.rank, reverse=True)[:MAX_TOLD]
+        return Outcome.of(worst, f"{ready} of {len(pods)} pods are ready")
 
-    def _judge(self, now: float, pods: list[Pod], warnings: list[Warned], restarts: Restarts) -> Iterator[Finding]:
+    def _judge(self, now: float, matching: list[Pod], warnings: list[Warned], restarts: Restarts) -> Iterator[Finding]:
         reason, settings = self.Reason, self.settings
-        if not pods:
+        pods = [pod for pod in matching if not pod.leaving]
+        # A pod that is replaced under its own name is created when the one before has ended.
+        replaced = any(pod.gone_by is not None and now < pod.gone_by + settings.starting for pod in matching)
+        if not pods and not replaced:
             refused = next((f": {w.message}" for w in warnings if w.reason == "FailedCreate"), "")
-            yield Finding.of(reason.NO_PODS, f"none with {settings.selector}{refused}")
-        told = {w.name for w in warnings if w.reason == "Evicted"}
+            ending = f", {len(matching)} that should have ended" if matching else ""
+            yield Finding.of(reason.NO_PODS, f"none with {settings.selector}{ending}{refused}")
+        evictions = {w.name: w.message for w in warnings if w.about == "Pod" and w.reason == "Evicted"}
+        unreplaced = all(pod.phase in _ENDED for pod in pods)
         living = []
         for pod in pods:
-            if pod.phase == "Failed" and pod.reason == "Evicted":
-                if pod.name in told or now - max(pod.changed_at, pod.created_at) < settings.window:
-                    yield Finding.of(reason.EVICTED, f"{pod.name}: {pod.message}", pod.name)
-                continue
-            if pod.phase in ("Failed", "Succeeded"):
+            recent = now - max(pod.changed_at, pod.created_at) < settings.window
+            if pod.phase == "Failed" and pod.reason == "Evicted" and (recent or unreplaced):
+                yield Finding.of(reason.EVICTED, f"{pod.name}: {pod.message}", pod.name)
+            elif pod.name in evictions:
+                # Also of a pod that is well: a StatefulSet replaces what was evicted under the same name.
+                yield Finding.of(reason.EVICTED, f"{pod.name}: {evictions[pod.name]}", pod.name)
+            if pod.phase in _ENDED:
                 continue
             living.append(pod)
             if pod.unschedulable:
                 yield Finding.of(reason.PENDING, f"{pod.name}: {pod.unschedulable}", pod.name)
                 continue
+            if pod.phase == "Pending" and not pod.scheduled:
+                if now - pod.created_at > settings.starting:
+                    yield Finding.of(reason.PENDING, f"{pod.name}: the scheduler says nothing about it", pod.name)
+                continue
             for container in self._chosen(pod):
                 finding = self._judge_container(pod, container, now, restarts[pod.uid, container.name])
                 if finding is not None:
                     yield finding
+        for name, absent in lacking(matching, settings.containers).items():
+            yield Finding.of(reason.CONTAINER_MISSING, f"{name} has no container {' or '.join(absent)}", name)
         ready = sum(pod.ready for pod in living)
         if pods and ready < settings.min_ready and any(now - pod.created_at > settings.starting for pod in pods):
             yield Finding.of(reason.NOT_READY, f"{ready} pods are ready, {settings.min_ready} must be")
@@ -170,12 +196,12 @@ class KubernetesWorkload(KubernetesProbe):
         if container.waiting in _START:
             return Finding.of(reason.CANNOT_START, f"{where}: {container.waiting}: {container.message}", container.name)
         young = now - max(pod.created_at, container.running_since or 0.0) <= settings.starting
+        if not container.ready and not container.init and not young:
+            return Finding.of(reason.NOT_READY, f"{where}: {_state(container)}", container.name)
         if restarts >= settings.restarts:
             last = container.last_ended
             code = f" ({last.reason or 'ended'}, exit code {last.exit_code})" if last else ""
             return Finding.of(reason.RESTARTED, f"{where}: {restarts} in the window{code}", container.name)
-        if not container.ready and not container.init and not young:
-            return Finding.of(reason.NOT_READY, f"{where}: {container.waiting or 'running'}", container.name)
         return None
 
     def _restarts(self, ctx: ProbeContext, pods: Iterable[Pod]) -> Restarts:
@@ -234,7 +260,7 @@ class KubernetesWorkload(KubernetesProbe):
         name = self.settings.deployment
         found = await cluster.get(ctx, f"/apis/apps/v1/namespaces/{quote(namespace)}/deployments/{quote(name)}")
         if found is None:
-            return [Finding.of(self.Reason.NO_PODS, f"there is no Deployment {name}", name)]
+            return [Finding.of(self.Reason.DEPLOYMENT_MISSING, f"there is no Deployment {name}", name)]
         for condition in (found.get("status") or {}).get("conditions") or ():
             if condition["type"] == "Progressing" and condition.get("reason") == "ProgressDeadlineExceeded":
                 return [Finding.of(self.Reason.ROLLOUT_STUCK, f"{name}: {condition.get('message', '')}", name)]
@@ -252,14 +278,21 @@ class KubernetesWorkload(KubernetesProbe):
         newest = max(labels, key=lambda each: int(each.get("version", "0")))
         status, since = newest.get("status", ""), float(newest.get("modifiedAt") or newest.get("createdAt") or 0)
         said = f"revision {newest.get('version')} of {name} is {status}"
-        if status == "failed":
-            return [Finding.of(self.Reason.RELEASE_FAILED, said, name)]
-        if status.startswith("pending") and ctx.now() - since > self.settings.release_patience:
-            under_way = format_duration(max(0, round(ctx.now() - since)))
-            return [Finding.of(self.Reason.RELEASE_PENDING, f"{said} for {under_way}", name)]
-        return []
+        if status.startswith("pending-"):
+            under_way = max(0, round(ctx.now() - since))
+            if under_way <= self.settings.release_patience:
+                return []
+            return [Finding.of(self.Reason.RELEASE_PENDING, f"{said} for {format_duration(under_way)}", name)]
+        return [] if status == "deployed" else [Finding.of(self.Reason.RELEASE_FAILED, said, name)]
 
 
+def _state(container: Container) -> str:
+    if container.ended is not None:
+        return f"ended ({container.ended.reason or 'no reason given'}, exit code {container.ended.exit_code})"
+    return container.waiting or ("running" if container.running_since is not None else "nothing is reported of it")
+
+
+_ENDED = ("Failed", "Succeeded")
 _PULL = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
 _START = (
     "CreateContainerConfigError",

@@ -28,6 +28,7 @@ from tocsin.sdk import (
 from tocsin.sdk.faults import quoted
 from tocsin.sdk.http import HttpUrl, TlsSettings, origin, shown_url
 from tocsin.sdk.json_paths import JsonPath, find
+from tocsin.sdk.login import Login, fetch
 from tocsin.sdk.postgres import unix_time
 
 DAY = 86_400.0
@@ -55,6 +56,8 @@ class Fields(BaseModel):
     tenants_used: JsonPath = "current_tenants"
     tenants_limit: JsonPath = "max_tenants"
     expires_at: JsonPath = "expires_at"
+    days_remaining: JsonPath = "days_remaining"
+    tier: JsonPath = "tier"
     grace_seconds: JsonPath = "grace_remaining_seconds"
     entitlements: JsonPath = "entitlements"
 
@@ -82,6 +85,8 @@ class LicenseQuota(Probe):
         url: HttpUrl
         headers: Mapping[str, Secret] = {}
         """Request headers, an Authorization say. The values are secrets."""
+        login: Login | None = None
+        """Whose token the request carries."""
         tls: TlsSettings = TlsSettings()
         resources: tuple[Literal["seats", "tenants"], ...] = ("seats", "tenants")
         """Which of seats and tenants are judged; none for a document that does not tell them."""
@@ -90,11 +95,13 @@ class LicenseQuota(Probe):
         unlimited: tuple[Unlimited, ...] | None = None
         """Which values of a limit, or of the end, mean that there is none: ``["null", "-1"]``. Unset: not known, and
         meeting such a value is `contract_missing`."""
+        tier: str = ""
+        """The tier that the licence must be of; empty: any."""
         entitlements: Words = ()
         """What the licence must allow: ``audit_export, oidc``."""
 
         def targets(self) -> tuple[str, ...]:
-            return (origin(self.url),)
+            return tuple(dict.fromkeys((origin(self.url), *(self.login.targets() if self.login else ()))))
 
     class Reason(ReasonEnum):
         SEATS_EXHAUSTED = "seats_exhausted", "All seats are taken: new users are refused (HTTP 402)."
@@ -102,6 +109,7 @@ class LicenseQuota(Probe):
         SEATS_LOW = "seats_low", "Few seats are left.", Severity.TICKET
         TENANTS_LOW = "tenants_low", "Few tenants are left.", Severity.TICKET
         EXPIRED = "expired", "The licence has ended, and no grace is left, or none is told of here."
+        TIER_DIFFERS = "tier_differs", "The running licence is of another tier than the one that is needed."
         IN_GRACE = "in_grace", "The licence has ended; the platform runs on for its grace."
         EXPIRING_SOON = "expiring_soon", "The licence ends within days."
         EXPIRING = "expiring", "The licence ends within weeks.", Severity.TICKET
@@ -116,7 +124,7 @@ class LicenseQuota(Probe):
     async def run(self, ctx: ProbeContext) -> Outcome:
         settings = self.settings
         headers = {name: value.reveal() for name, value in settings.headers.items()}
-        answer = await ctx.http.fetch("GET", settings.url, headers=headers, tls=settings.tls)
+        answer = await fetch(ctx, settings.login, "GET", settings.url, headers=headers, tls=settings.tls)
         if answer.status == 402:
             return self._refused(answer)
         document = self._document(answer.expect(200, unauthorized=self.unauthorized))
@@ -129,11 +137,12 @@ class LicenseQuota(Probe):
             room = _room(quota, full_at)
             said.append(f"{resource}: {room}")
             findings += self._judge_quota(resource, quota, room)
-        expires_at = self._expiry(document)
+        expires_at = self._expiry(document, ctx.now())
         if expires_at is not None:
             ctx.measure(_EXPIRY, expires_at)
             findings += self._judge_expiry(document, (expires_at - ctx.now()) / DAY)
             said.append(f"ends {_date(expires_at)}")
+        findings += self._judge_tier(document)
         findings += self._judge_entitlements(document)
         return Outcome.of(findings, "; ".join(said))
 
@@ -181,12 +190,16 @@ class LicenseQuota(Probe):
             raise ProbeFault(CommonReason.CONTRACT_MISSING, detail)
         raise ProbeFault(CommonReason.UNEXPECTED_BODY, f"{path} is {quoted(shown)}, which is no limit")
 
-    def _expiry(self, document: Any) -> float | None:
+    def _expiry(self, document: Any, now: float) -> float | None:
+        """The end in Unix seconds, also when only the days until then are told."""
         path = self.settings.fields.expires_at
         if not path:
             return None
         value = find(path, document)
         if value is None:
+            days = find(self.settings.fields.days_remaining, document) if self.settings.fields.days_remaining else None
+            if isinstance(days, int | float) and not isinstance(days, bool) and math.isfinite(days):
+                return now + days * DAY
             self._check_unlimited(path, value)
             return None
         try:
@@ -217,6 +230,16 @@ class LicenseQuota(Probe):
             yield Finding.of(reason.EXPIRING_SOON, f"{days:.1f} days left", "expiry")
         elif days <= limits.days:
             yield Finding.of(reason.EXPIRING, f"{days:.1f} days left", "expiry")
+
+    def _judge_tier(self, document: Any) -> Iterator[Finding]:
+        wanted, path = self.settings.tier, self.settings.fields.tier
+        if not wanted:
+            return
+        held = find(path, document)
+        if not isinstance(held, str):
+            raise ProbeFault(CommonReason.UNEXPECTED_BODY, f"{path} is {quoted(json.dumps(held))}, not a tier")
+        if held != wanted:
+            yield Finding.of(self.Reason.TIER_DIFFERS, f"it is {quoted(held)}, not {wanted}", "tier")
 
     def _judge_entitlements(self, document: Any) -> Iterator[Finding]:
         wanted, path = self.settings.entitlements, self.settings.fields.entitlements

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -41,8 +41,8 @@ SELECT
   extract(epoch FROM now() - pg_last_xact_replay_timestamp())::float AS replay_age,
   pg_last_wal_replay_lsn() = pg_last_wal_receive_lsn() AS replayed_all,
   EXISTS (SELECT FROM pg_stat_wal_receiver) AS receiving,
-  CASE WHEN current_setting('archive_mode') <> 'off' AND NOT pg_is_in_recovery()
-       THEN pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint END AS written,
+  current_setting('archive_mode') AS archive_mode,
+  CASE WHEN NOT pg_is_in_recovery() THEN pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint END AS written,
   (SELECT last_archived_wal FROM pg_stat_archiver) AS last_archived_wal,
   pg_size_bytes(current_setting('wal_segment_size')) AS segment_size,
   activity.oldest, activity.hidden
@@ -58,6 +58,10 @@ role without pg_monitor sees other roles' rows with their columns empty, and num
 
 IDLE_WAL_BYTES = 64 << 10
 """What a server writes at the start of a segment without anybody's data: checkpoints and lists of transactions."""
+
+MAX_WRITTEN = 64
+"""Positions of written WAL that are remembered with their time. Beyond, every other one goes: what it stood for then
+counts as written when the next one was seen, half a minute later at the outset and a 60th of the age in the end."""
 
 _REPLICAS = """
 SELECT application_name AS name, state, extract(epoch FROM replay_lag)::float AS lag
@@ -75,7 +79,7 @@ class PostgresLimits(BaseModel):
     replicas: int = Field(default=0, ge=0)
     """How many replicas must be connected."""
     archive_age: Seconds | None = None
-    """For how long written WAL may wait without any segment being archived; a server that writes nothing is well."""
+    """How old the oldest WAL may become that is written and not archived; a server that writes nothing is well."""
     transaction_age: Seconds | None = None
 
 
@@ -100,7 +104,13 @@ class Postgres(Probe):
         SATURATED = "saturated", "More of the server's connections are in use than the limit."
         LAGGING = "lagging", "A replica is further behind than the limit.", Severity.TICKET
         REPLICA_MISSING = "replica_missing", "Fewer replicas are connected than there must be.", Severity.TICKET
-        NOT_ARCHIVED = "not_archived", "WAL is written, but none has been archived for longer than the limit."
+        NOT_ARCHIVED = "not_archived", "WAL that was written longer ago than the limit is not archived yet."
+        ARCHIVING_OFF = (
+            "archiving_off",
+            "There is a limit for archiving, and the server archives nothing.",
+            Severity.TICKET,
+            Status.UNKNOWN,
+        )
         TOO_MANY_CONNECTIONS = "too_many_connections", "The server refuses new connections because none is left."
         STARTING_UP = (
             "starting_up",
@@ -177,23 +187,51 @@ class Postgres(Probe):
                 )
 
     def _archiving(self, ctx: ProbeContext, state: Any) -> Iterator[Finding]:
-        """Archiving stands still when written WAL waits and the newest archived segment stays the same."""
-        if state["written"] is None:
+        """Whether the oldest WAL that is not archived was written longer ago than the limit."""
+        limit = self.settings.limits.archive_age
+        if state["archive_mode"] == "off" or state["written"] is None:
+            if limit is not None:
+                off = (
+                    "archive_mode is off"
+                    if state["archive_mode"] == "off"
+                    else "a replica does not tell what it writes"
+                )
+                yield Finding.of(
+                    self.Reason.ARCHIVING_OFF, f"{off}: unset limits.archive_age, or watch what archives", "archive"
+                )
             return
+        written = state["written"]
+        # A name that is no segment's (a timeline's history) says nothing new. A server that has never archived is
+        # judged by what it writes from now on.
         archived = archived_up_to(state["last_archived_wal"], state["segment_size"])
-        # A server that has never archived is judged by what it writes from now on.
-        waiting = state["written"] - (
-            ctx.memory.setdefault("first", state["written"]) if archived is None else archived
-        )
-        ctx.measure(_UNARCHIVED, max(0, waiting))
-        before = ctx.memory.get("archived")
-        if waiting <= IDLE_WAL_BYTES:
-            ctx.memory["archived"] = None
-        elif before is None or before[0] != archived:
-            ctx.memory["archived"] = [archived, ctx.now()]
-        elif self.settings.limits.archive_age is not None and ctx.now() - before[1] > self.settings.limits.archive_age:
-            stood = format_duration(round(ctx.now() - before[1]))
-            yield Finding.of(self.Reason.NOT_ARCHIVED, f"no segment was archived for {stood}", "archive")
+        if archived is None:
+            archived = ctx.memory.get("archived_to", written)
+        ctx.memory["archived_to"] = archived
+        ctx.measure(_UNARCHIVED, max(0, written - archived))
+        waiting = still_waiting(ctx.memory.get("written", ()), archived, written, ctx.now())
+        ctx.memory["written"] = [list(sample) for sample in waiting]
+        age = ctx.now() - waiting[0][1] if waiting else 0.0
+        if limit is not None and age > limit:
+            yield Finding.of(
+                self.Reason.NOT_ARCHIVED,
+                f"WAL written {format_duration(round(age))} ago is not archived, {written - archived} bytes wait; "
+                f"the limit is {format_duration(limit)}",
+                "archive",
+            )
+
+
+def still_waiting(
+    samples: Iterable[Sequence[float]], archived: int, written: int, now: float
+) -> tuple[tuple[float, float], ...]:
+    """Positions of WAL that are not archived, each with the time at which it was first seen written, in order.
+
+    ``samples``: what this function gave for the run before. Empty while so little waits that it may be nobody's data.
+    """
+    kept = [(sample[0], sample[1]) for sample in samples if archived + IDLE_WAL_BYTES < sample[0] <= written]
+    if written - archived > IDLE_WAL_BYTES and (not kept or kept[-1][0] < written):
+        kept.append((written, now))
+    # The first is the oldest, which is what is judged.
+    return tuple(kept if len(kept) <= MAX_WRITTEN else kept[::2])
 
 
 def archived_up_to(segment: str | None, size: int) -> int | None:

@@ -102,7 +102,7 @@ class RestoreCheck(Probe):
         seen = self._remembered(ctx.memory)
         findings: list[Finding] = []
         told = []
-        async with read_only(ctx, self.settings.dsn, reasons) as connection:
+        async with read_only(ctx, self.settings.dsn, reasons, self.settings) as connection:
             for word in self.settings.tables:
                 content, kept = await self._count(connection, word, seen.get(word), ctx.now())
                 wrong = list(self._judge(word, content, kept, seen.get(word)))

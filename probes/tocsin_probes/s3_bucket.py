@@ -49,6 +49,7 @@ class S3Bucket(Probe):
 
     class Settings(S3Settings):
         bucket: str
+        """The bucket's name."""
         access: Literal["read_write", "read_only", "write_only"] = "read_write"
         """``write_only`` is proven by an upload that is begun and aborted; nothing is read, listed or left."""
         prefix: str = "tocsin-canary/"

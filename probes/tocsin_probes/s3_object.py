@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import json
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -13,7 +12,6 @@ from pydantic import Field, model_validator
 
 from tocsin.sdk import (
     ByteCount,
-    CommonReason,
     Finding,
     Gauge,
     Outcome,
@@ -24,12 +22,10 @@ from tocsin.sdk import (
     Severity,
     Status,
 )
-from tocsin.sdk.postgres import read_only, targets_of
+from tocsin.sdk.documents import is_json, is_pdf
+from tocsin.sdk.postgres import COLUMN_MISSING, QUERY_ERROR, TABLE_MISSING, read_only, reasons_of_query, targets_of
 from tocsin.sdk.s3 import Bucket, S3Fault, S3Settings
 from tocsin.sdk.sql_text import Name, Select, quoted
-
-PDF_MARGIN = 1024
-"""Bytes from either end within which a PDF says what it is. ISO 32000-1, annex H, implementation notes 13 and 18."""
 
 _SAMPLED = Gauge("tocsin_objects_sampled", "Objects that the last run fetched.")
 
@@ -50,9 +46,11 @@ class S3Object(Probe):
 
     class Settings(S3Settings):
         bucket: str
+        """The bucket that the objects are in."""
         key: str = ""
         """A fixed object; or a query chooses."""
         dsn: Secret | None = None
+        """Of the database that knows the objects; a role that may read what the query asks for."""
         query: Select | None = None
         """One SELECT that returns the objects to look at, best the newest first."""
         key_column: Name = "key"
@@ -94,7 +92,9 @@ class S3Object(Probe):
             Severity.TICKET,
             Status.UNKNOWN,
         )
-        QUERY_ERROR = "query_error", "The database cannot run the query.", Severity.TICKET, Status.UNKNOWN
+        TABLE_MISSING = TABLE_MISSING
+        COLUMN_MISSING = COLUMN_MISSING
+        QUERY_ERROR = QUERY_ERROR
 
     async def run(self, ctx: ProbeContext) -> Outcome:
         settings: S3Object.Settings = self.settings
@@ -111,12 +111,7 @@ class S3Object(Probe):
         if settings.query is None or settings.dsn is None:
             return [Sample(settings.key, settings.checksum)]
         checksum = f"{quoted(settings.checksum_column)}::text" if settings.checksum_column else "''"
-        reasons = {
-            "42501": CommonReason.CREDENTIALS_REJECTED,
-            "42": self.Reason.QUERY_ERROR,
-            "22": self.Reason.QUERY_ERROR,
-        }
-        async with read_only(ctx, settings.dsn, reasons) as connection:
+        async with read_only(ctx, settings.dsn, reasons_of_query(self.Reason), settings) as connection:
             rows = await connection.fetch(
                 f"SELECT {quoted(settings.key_column)}::text AS key, {checksum} AS checksum "
                 f"FROM (\n{settings.query}\n) AS q LIMIT {settings.samples}"
@@ -154,17 +149,3 @@ def is_checksum(text: str, digest: bytes) -> bool:
     """Whether ``text`` is this digest in hex or base64, perhaps after a name: ``sha256:…``."""
     bare = text.rpartition(":")[2].strip()
     return bare.lower() == digest.hex() or bare == base64.b64encode(digest).decode()
-
-
-def is_pdf(body: bytes) -> bool:
-    """Whether it begins and ends as a PDF does: one that was cut off does not."""
-    return b"%PDF-" in body[:PDF_MARGIN] and b"%%EOF" in body[-PDF_MARGIN:]
-
-
-def is_json(body: bytes) -> bool:
-    """Whether it is one JSON value in UTF-8. RFC 8259."""
-    try:
-        json.loads(body.decode())
-    except (ValueError, RecursionError):
-        return False
-    return True

@@ -32,6 +32,7 @@ class Smtp(Probe):
         security: Literal["starttls", "tls", "none"] = "starttls"
         """``tls`` speaks TLS from the first byte (port 465)."""
         username: str = ""
+        """The platform's own, so that a refusal is the platform's; empty: nobody logs in."""
         password: Secret | None = None
         """Without a username nobody logs in. They are the platform's own, so that a refusal is the platform's."""
         helo: str = "tocsin.invalid"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,7 +25,16 @@ from tocsin.sdk import (
     Words,
     Zone,
 )
-from tocsin.sdk.postgres import read_only, targets_of, unix_time
+from tocsin.sdk.growth import GrowthLimit, grown
+from tocsin.sdk.postgres import (
+    COLUMN_MISSING,
+    QUERY_ERROR,
+    TABLE_MISSING,
+    read_only,
+    reasons_of_query,
+    targets_of,
+    unix_time,
+)
 from tocsin.sdk.quantities import format_duration
 from tocsin.sdk.sql_text import Name, Select, quoted
 
@@ -34,24 +45,27 @@ SAMPLE_ROWS = 20
 SAMPLE_CHARACTERS = 200
 
 _ROWS = Gauge("tocsin_rows", "Rows that the query returns, counted up to the probe's cap.")
+_BESIDE = Gauge("tocsin_rows_beside", "Rows of a query beside, counted up to the probe's cap.", ("query",))
 _OLDEST = Gauge("tocsin_rows_oldest_timestamp_seconds", "Time of the oldest row that the query returns.")
 
 
 class RowLimits(BaseModel):
-    """What is still well. ``rows``: at most so many; ``min_rows``: at least so many; ``age``: of the oldest row."""
+    """What is still well. ``rows``: at most so many; ``min_rows``: at least so many; ``age``: of the oldest row;
+    ``growth``: at most so many more ``rows`` within ``over``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rows: int | None = Field(default=None, ge=0)
     min_rows: int = Field(default=0, ge=0)
     age: Seconds | None = None
+    growth: GrowthLimit | None = None
 
 
 class SqlRows(Probe):
     """A read-only query returns no more, no fewer and no older rows than it should."""
 
     kind = "sql_rows"
-    gauges = (_ROWS, _OLDEST)
+    gauges = (_ROWS, _BESIDE, _OLDEST)
 
     class Settings(ProbeSettings):
         dsn: Secret
@@ -64,6 +78,9 @@ class SqlRows(Probe):
         """Where times without a zone were written."""
         sample_columns: Words = ()
         """Columns of the query's result that are kept as evidence, 20 rows at most, when there is something wrong."""
+        beside: Mapping[str, Select] = {}
+        """By name, further queries whose rows are counted and shown beside, without a limit: how many of the dead
+        letters may be replayed, say."""
         limits: RowLimits = RowLimits()
 
         def targets(self) -> tuple[str, ...]:
@@ -73,12 +90,10 @@ class SqlRows(Probe):
         TOO_MANY = "too_many", "The query returns more rows than the limit."
         TOO_FEW = "too_few", "The query returns fewer rows than there must be."
         TOO_OLD = "too_old", "The oldest row that the query returns is older than the limit."
-        QUERY_ERROR = (
-            "query_error",
-            "The database cannot run the query; its tables, columns or values are not those it names.",
-            Severity.TICKET,
-            Status.UNKNOWN,
-        )
+        GROWING = "growing", "The query returns more rows than earlier, by more than the limit within its time."
+        TABLE_MISSING = TABLE_MISSING
+        COLUMN_MISSING = COLUMN_MISSING
+        QUERY_ERROR = QUERY_ERROR
         PERMISSION_DENIED = (
             "permission_denied",
             "The probe's role may not read what the query reads.",
@@ -88,22 +103,29 @@ class SqlRows(Probe):
 
     async def run(self, ctx: ProbeContext) -> Outcome:
         settings: SqlRows.Settings = self.settings
-        reasons = {"42501": self.Reason.PERMISSION_DENIED, "42": self.Reason.QUERY_ERROR, "22": self.Reason.QUERY_ERROR}
         cap = max(CAP, (settings.limits.rows or 0) + 1, settings.limits.min_rows)
-        async with read_only(ctx, settings.dsn, reasons) as connection:
+        async with read_only(ctx, settings.dsn, reasons_of_query(self.Reason), settings) as connection:
             time = quoted(settings.time_column) if settings.time_column else "NULL"
             counted = await connection.fetchrow(
                 f"SELECT count(*) AS rows, min(t) AS oldest FROM "
                 f"(SELECT {time} AS t FROM (\n{settings.query}\n) AS q LIMIT {cap}) AS counted"
             )
             rows, oldest = counted["rows"], unix_time(counted["oldest"], settings.time_zone)
-            findings = self._judge(rows, oldest, ctx.now(), cap)
+            findings = [*self._judge(rows, oldest, ctx.now(), cap), *self._growth(ctx, rows)]
             if findings and settings.sample_columns:
                 ctx.attach("rows.csv", await self._sample(connection), "text/csv")
+            beside = {name: await self._count(connection, query) for name, query in settings.beside.items()}
+        for name, count in beside.items():
+            ctx.measure(_BESIDE, count, query=name)
         ctx.measure(_ROWS, rows)
         if oldest is not None:
             ctx.measure(_OLDEST, oldest)
-        return Outcome.of(findings, f"{rows} rows")
+        also = "".join(f", {name}: {count}" for name, count in beside.items())
+        return Outcome.of((replace(each, detail=each.detail + also) for each in findings), f"{rows} rows{also}")
+
+    async def _count(self, connection: Any, query: str) -> int:
+        counted = f"SELECT count(*) FROM (SELECT FROM (\n{query}\n) AS q LIMIT {CAP}) AS counted"
+        return int(await connection.fetchval(counted))
 
     def _judge(self, rows: int, oldest: float | None, now: float, cap: int) -> list[Finding]:
         limits: RowLimits = self.settings.limits
@@ -117,6 +139,16 @@ class SqlRows(Probe):
             age, limit = format_duration(round(now - oldest)), format_duration(limits.age)
             found.append(Finding.of(self.Reason.TOO_OLD, f"the oldest row is {age} old, the limit is {limit}"))
         return found
+
+    def _growth(self, ctx: ProbeContext, rows: int) -> list[Finding]:
+        limit: GrowthLimit | None = self.settings.limits.growth
+        if limit is None:
+            return []
+        ctx.memory["rows"], more = grown(ctx.memory.get("rows", ()), rows, ctx.now(), limit.over)
+        if more <= limit.rows:
+            return []
+        detail = f"{more} more rows within {format_duration(limit.over)}, the limit is {limit.rows}"
+        return [Finding.of(self.Reason.GROWING, detail)]
 
     async def _sample(self, connection: Any) -> str:
         columns = [quoted(name) for name in self.settings.sample_columns]

@@ -30,6 +30,8 @@ from tocsin.sdk import (
 from tocsin.sdk.faults import quoted
 from tocsin.sdk.patterns import Patterns, Sightings, reasons_of
 
+_PARTLY_SEEN = b"not seeing messages from other users"
+"""journalctl's hint to a user who may not read the system's journal; it ends with 0 all the same. systemd 252."""
 MAX_SHOWN_BYTES = 64 << 10
 FAREWELL_SECONDS = 0.3
 """What is kept of the run's time to end a tool that hangs."""
@@ -150,20 +152,26 @@ class SystemdUnit(Probe):
         """journalctl(1); "Journal JSON Format", https://systemd.io/JOURNAL_EXPORT_FORMATS."""
         settings = self.settings
         sightings = Sightings(settings.patterns, ctx.memory)
-        base = [settings.journalctl, *self._manager(), "--no-pager", "--output=json", "--output-fields=MESSAGE"]
+        # --all: without it a message of more than 4096 bytes is null, and a line of the log unseen.
+        form = ["--no-pager", "--all", "--output=json", "--output-fields=MESSAGE"]
+        base = [settings.journalctl, *self._manager(), *form]
         base.append(f"--unit={settings.unit}" if not settings.user else f"--user-unit={settings.unit}")
         since = f"--since=@{int(ctx.now() - settings.window)}"
         cursor = ctx.memory.get("cursor")
-        done = await _run([*base, f"--after-cursor={cursor}" if cursor else since], settings.max_bytes)
+        # Not --after-cursor: where that entry is gone it skips the one that is nearest, which is new.
+        done = await _run([*base, f"--cursor={cursor}" if cursor else since], settings.max_bytes)
         if done.status != 0 and cursor and not done.cut:
-            # The entry that it points at has been removed: read on by time.
+            # It points nowhere any more: read on by time.
             done = await _run([*base, since], settings.max_bytes)
         if done.status != 0 and not done.cut:
             raise _cannot("journalctl", done)
+        if not settings.user and _PARTLY_SEEN in done.errors:
+            said = "this user sees its own messages only; add it to the group systemd-journal"
+            raise ProbeFault(CommonReason.CREDENTIALS_REJECTED, said)
         rows = done.output.split(b"\n")
         for row in rows[:-1] if done.cut else rows:
             entry = _entry(row)
-            if entry is not None:
+            if entry is not None and entry.cursor != cursor:
                 ctx.memory["cursor"] = entry.cursor
                 sightings.look(entry.message, entry.at, ctx.now(), settings.unit)
         sightings.attach_to(ctx)
@@ -239,7 +247,7 @@ def _cannot(tool: str, done: Done) -> ProbeFault:
 
 
 def _entry(row: bytes) -> Entry | None:
-    """None for what is no entry. A message that is not UTF-8 is a list of bytes, one that is too long is null."""
+    """None for what is no entry. A message that is not UTF-8 is a list of bytes."""
     try:
         document = json.loads(row)
         message: Any = document.get("MESSAGE")

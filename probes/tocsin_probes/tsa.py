@@ -67,6 +67,7 @@ class Tsa(Probe):
 
     class Settings(ProbeSettings):
         url: HttpUrl
+        """The time-stamp server that is asked, as the platform asks it."""
         ca_file: str
         """PEM of the certificates that are trusted: roots, and intermediates that the stamps do not carry."""
         policy: Annotated[str, Field(pattern=r"^(\d+(\.\d+)+)?$")] = ""
@@ -117,8 +118,13 @@ class Tsa(Probe):
             said = " ".join(map(str, reply.status_string or ()))
             status = _STATUS.get(reply.status, str(reply.status))
             return Outcome.bad(self.Reason.REFUSED, f"{status} {quoted(said, 200)}")
-        findings = await asyncio.to_thread(lambda: list(self._judge(reply, asked)))
-        signer = await asyncio.to_thread(signing_certificate, reply)
+        try:
+            stamped_at = reply.tst_info.gen_time
+            findings = await asyncio.to_thread(lambda: list(self._judge(reply, asked)))
+            signer = await asyncio.to_thread(signing_certificate, reply)
+        except ValueError as error:
+            # Granted, and no stamp in it, or one whose parts are not what they must be: read only when they are used.
+            raise ProbeFault(CommonReason.UNEXPECTED_BODY, f"granted, without a stamp: {error}") from error
         if signer is not None:
             ends = signer.not_valid_after_utc.timestamp()
             ctx.measure(_SIGNER_EXPIRY, ends)
@@ -129,8 +135,8 @@ class Tsa(Probe):
             findings += filter(
                 None, [certificate_finding(answer.certificate_expires_at, ctx.now(), settings.certificate_days)]
             )
-        ctx.measure(_SKEW, skew_of(reply.tst_info.gen_time, asked))
-        return Outcome.of(findings, f"stamped at {reply.tst_info.gen_time.isoformat()}")
+        ctx.measure(_SKEW, skew_of(stamped_at, asked))
+        return Outcome.of(findings, f"stamped at {stamped_at.isoformat()}")
 
     def _judge(self, reply: TimeStampResponse, asked: Asked) -> Iterator[Finding]:
         """Everything that is wrong with a granted reply. On a worker thread: the signature takes milliseconds."""

@@ -2,24 +2,23 @@
 
 Published: ``/ready`` is 200, and 503 usually means that the orchestrator's socket is not up; ``/license`` and
 ``/admin/license``, ``/admin/status``, ``/auth/setup``, ``/auth/providers``, ``/admin/llm``, ``/v1/backends`` and
-``POST /admin/audit/verify`` with the fields used here; 402 ``quota_exceeded``. Not published: the body of ``/ready``.
+``POST /admin/audit/verify`` with the fields used here; 402 ``quota_exceeded``. Not published: the body of ``/ready``,
+and the paths and fields of the login, which are in `tocsin_sandbox.alexandria_accounts`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 from aiohttp import web
 
+from tocsin_sandbox.alexandria_accounts import Account
 from tocsin_sandbox.alexandria_audit import AuditLog
 from tocsin_sandbox.alexandria_license import License
 
-ENTITLEMENTS = ("multi_tenant", "oidc", "scim", "audit_export")
 _DAY = 86400
 GRACE_SECONDS = 14 * _DAY
 """The length of the grace period is not published; this is the sandbox's own."""
@@ -29,7 +28,8 @@ GRACE_SECONDS = 14 * _DAY
 class AlexandriaApi:
     """The API. ``needs_setup``: every administrator is disabled, so setup is open to anybody again.
     ``chain_trusted``: false when the platform's own verification says broken whatever it finds.
-    ``backend_enabled``: of the default LLM backend."""
+    ``backend_enabled``: of the default LLM backend. ``part_down``: a part that the administration says is down.
+    ``providers_broken``: the list of sign-in providers is none."""
 
     socket: Path
     audit_log: AuditLog
@@ -37,12 +37,11 @@ class AlexandriaApi:
     needs_setup: bool = False
     chain_trusted: bool = True
     backend_enabled: bool = True
-    username: str = "probe@example.org"
-    password: str = field(default_factory=lambda: secrets.token_urlsafe(12))
-    locked: bool = False
-    admin_token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
-    """An administrator's access token, as something that renews it would write it into a file."""
-    tokens: set[str] = field(default_factory=set)
+    part_down: str = ""
+    providers_broken: bool = False
+    admin: Account = field(default_factory=Account)
+    limited: bool = False
+    """Whether the administration answers 429 to everything."""
 
     def build(self) -> web.Application:
         app = web.Application()
@@ -50,7 +49,8 @@ class AlexandriaApi:
         app.router.add_get("/license", self._license)
         app.router.add_get("/auth/setup", self._setup)
         app.router.add_get("/auth/providers", self._providers)
-        app.router.add_post("/auth/login", self._login)
+        app.router.add_post("/auth/login", self.admin.log_in)
+        app.router.add_post("/auth/refresh", self.admin.refresh)
         app.router.add_get("/v1/backends", self._backends)
         app.router.add_get("/admin/license", self._admin_license)
         app.router.add_get("/admin/status", self._status)
@@ -93,7 +93,7 @@ class AlexandriaApi:
         return web.json_response(
             {
                 "tier": self.license.tier,
-                "entitlements": list(ENTITLEMENTS),
+                "entitlements": list(self.license.entitlements),
                 "expires_at": self.license.expires_at(),
                 "days_remaining": max(days, 0),
                 "grace_remaining_seconds": 0 if days >= 0 else max(GRACE_SECONDS + days * _DAY, 0),
@@ -105,19 +105,7 @@ class AlexandriaApi:
 
     async def _providers(self, request: web.Request) -> web.Response:
         provider = {"name": "exawipe", "display_name": "Single sign-on", "kind": "oidc"}
-        return web.json_response({"providers": [provider]})
-
-    async def _login(self, request: web.Request) -> web.Response:
-        """Published: 401 for bad or disabled, 429 for limited or locked; access tokens last 15 minutes."""
-        if self.locked:
-            return _error(429, "account_locked")
-        asked: dict[str, Any] = await request.json()
-        given = str(asked.get("password", ""))
-        if asked.get("email") != self.username or not secrets.compare_digest(given.encode(), self.password.encode()):
-            return _error(401, "invalid_credentials")
-        token = secrets.token_urlsafe(32)
-        self.tokens.add(token)
-        return web.json_response({"access_token": token, "token_type": "Bearer", "expires_in": 900})
+        return web.json_response({"error": "internal"} if self.providers_broken else {"providers": [provider]})
 
     async def _backends(self, request: web.Request) -> web.Response:
         self._authenticate(request)
@@ -130,7 +118,8 @@ class AlexandriaApi:
     async def _status(self, request: web.Request) -> web.Response:
         self._authenticate(request)
         up = await self.orchestrator_answers()
-        return web.json_response({"orchestrator": "up" if up else "down", "api": "up", "utils": "up"})
+        parts = {"orchestrator": "up" if up else "down", "api": "up", "utils": "up"}
+        return web.json_response({part: "down" if part == self.part_down else said for part, said in parts.items()})
 
     async def _tenants(self, request: web.Request) -> web.Response:
         self._authenticate(request)
@@ -157,8 +146,10 @@ class AlexandriaApi:
         return web.json_response({"verified": verified and self.chain_trusted})
 
     def _authenticate(self, request: web.Request) -> None:
+        if self.limited:
+            raise web.HTTPTooManyRequests(text='{"error":"rate_limited"}', content_type="application/json")
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or token not in self.tokens | {self.admin_token}:
+        if scheme.lower() != "bearer" or not self.admin.knows(token):
             raise web.HTTPUnauthorized(text='{"error":"unauthorized"}', content_type="application/json")
 
 

@@ -22,6 +22,8 @@ from tocsin_sandbox.wipe import ReadOnlyRole
 
 DATABASE = "alexandria"
 TABLE = "audit_logs"
+USERS = "users"
+"""A table that only grows, beside the audit log. The platform does not publish its own."""
 TENANTS = ("default", "practice")
 SIGNED = ("prev_hmac", "id", "tenant_id", "principal", "action", "agent", "session", "metadata")
 """The columns under the MAC, in order, joined by `SEPARATOR`."""
@@ -46,6 +48,8 @@ CREATE TABLE {TABLE} (
 );
 CREATE INDEX {TABLE}_chain ON {TABLE} (tenant_id, seq);
 CREATE INDEX {TABLE}_newest ON {TABLE} (created_at);
+CREATE TABLE {USERS} (id bigserial PRIMARY KEY, created_at timestamptz NOT NULL);
+INSERT INTO {USERS} (created_at) SELECT now() - n * interval '1 hour' FROM generate_series(1, 100) n;
 """
 
 _log = logging.getLogger("tocsin.sandbox")

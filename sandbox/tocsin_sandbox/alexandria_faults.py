@@ -1,9 +1,11 @@
-"""Faults of Alexandria EE that need no cluster: its API, its licence, its orchestrator's socket."""
+"""Faults of Alexandria EE: its API and the ways to it, its licence, its orchestrator's socket."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
+from tocsin_sandbox.alexandria_accounts import RETRY_AFTER
 from tocsin_sandbox.alexandria_license import License
 from tocsin_sandbox.estate import Estate
 from tocsin_sandbox.fault import Act, Fault
@@ -36,6 +38,11 @@ async def _start_orchestrator(estate: Estate) -> None:
     await estate.orchestrator.start()
 
 
+async def _restart_orchestrator(estate: Estate) -> None:
+    await estate.orchestrator.stop()
+    await estate.orchestrator.start()
+
+
 def _serving(serving: bool) -> Act:
     async def act(estate: Estate) -> None:
         await estate.orchestrator.serve(serving)
@@ -63,6 +70,35 @@ async def _stop_service(estate: Estate) -> None:
 
 async def _start_service(estate: Estate) -> None:
     await estate.alexandria_service.start()
+
+
+async def _stop_ingress(estate: Estate) -> None:
+    await estate.alexandria_ingress.stop()
+
+
+async def _start_ingress(estate: Estate) -> None:
+    await estate.alexandria_ingress.start()
+
+
+async def _serve_page(estate: Estate) -> None:
+    estate.ingress.pages.add("/license")
+
+
+async def _serve_all(estate: Estate) -> None:
+    estate.ingress.pages.clear()
+
+
+def _seal(sealed: bool) -> Act:
+    async def act(estate: Estate) -> None:
+        estate.elsewhere.vault_sealed = sealed
+
+    return act
+
+
+async def _forbid_socket(estate: Estate) -> None:
+    if os.geteuid() == 0:
+        raise RuntimeError("root may connect to any socket; run the sandbox as another user")
+    estate.orchestrator.permit(False)
 
 
 def _licence(name: str, value: int) -> Act:
@@ -119,10 +155,27 @@ def _set(name: str, value: object) -> Act:
     return act
 
 
+async def _lock_admin(estate: Estate) -> None:
+    estate.alexandria_api.admin.lock()
+
+
+async def _unlock_admin(estate: Estate) -> None:
+    estate.alexandria_api.admin.unlock()
+
+
 def _fault(
-    name: str, title: str, effect: str, incident: str, probe: str, reason: str, cause: Act, undo: Act, knob: str = ""
+    name: str,
+    title: str,
+    effect: str,
+    incident: str,
+    probe: str,
+    reason: str,
+    cause: Act,
+    undo: Act,
+    knob: str = "",
+    lingers: float = 0.0,
 ) -> Fault:
-    return Fault(name, title, effect, "alexandria", incident, probe, reason, cause, undo, knob)
+    return Fault(name, title, effect, "alexandria", incident, probe, reason, cause, undo, knob, lingers=lingers)
 
 
 FAULTS = (
@@ -169,6 +222,23 @@ FAULTS = (
     _fault(
         "orchestrator-hangs", "The orchestrator hangs", "It takes connections and answers nothing.",
         _SERVING, "alexandria-orchestrator-socket", "deadline", _hang_orchestrator, _start_orchestrator, "orchestrator",
+    ),
+    _fault(
+        "orchestrator-socket-forbidden", "The orchestrator's socket lets nobody in", "Nobody may write to it.",
+        _SERVING, "alexandria-orchestrator-socket", "permission_denied",
+        _forbid_socket, _restart_orchestrator, "orchestrator",
+    ),
+    _fault(
+        "vault-sealed", "Vault is sealed", "Its health says so, with a 503.",
+        _SERVING, "alexandria-vault", "sealed", _seal(True), _seal(False),
+    ),
+    _fault(
+        "ingress-down", "The ingress is down", "It refuses connections; the service and the pod are well.",
+        _SERVING, "alexandria-ready", "connection_refused", _stop_ingress, _start_ingress,
+    ),
+    _fault(
+        "page-instead-of-licence", "A page comes in place of /license", "The ingress answers this path by itself.",
+        _SERVING, "alexandria-license-json", "html_instead_of_json", _serve_page, _serve_all,
     ),
     _fault(
         "licence-damaged", "The licence does not verify", "More seats are written into it than were signed.",
@@ -232,6 +302,20 @@ FAULTS = (
         "backend-disabled", "The default LLM backend is disabled", "/v1/backends says so; queries would get 503.",
         _SERVING, "alexandria-default-backend", "assertion_failed",
         _set("backend_enabled", False), _set("backend_enabled", True),
+    ),
+    _fault(
+        "part-down", "The administration says that a part is down", "/admin/status says of the api that it is down.",
+        _SERVING, "alexandria-admin-status", "assertion_failed", _set("part_down", "api"), _set("part_down", ""),
+    ),
+    _fault(
+        "providers-broken", "The list of sign-in providers is broken", "/auth/providers answers 200 with an error.",
+        _SERVING, "alexandria-auth-providers", "assertion_failed",
+        _set("providers_broken", True), _set("providers_broken", False),
+    ),
+    _fault(
+        "administrator-locked", "The probe's administrator is locked",
+        "The sessions of the account are ended; a login gets 429 and the seconds to wait.",
+        _SERVING, "alexandria-admin-status", "dependency_unknown", _lock_admin, _unlock_admin, lingers=RETRY_AFTER + 1,
     ),
     _fault(
         "audit-verify-fails", "The platform says that its audit chain is broken", "verify answers verified: false.",

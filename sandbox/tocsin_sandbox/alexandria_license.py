@@ -28,6 +28,7 @@ class License:
     current_tenants: int = 3
     max_tenants: int = 10
     days: int = 200
+    entitlements: tuple[str, ...] = ("multi_tenant", "oidc", "scim", "audit_export")
 
     def expires_at(self) -> str:
         end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=self.days)
@@ -45,16 +46,21 @@ class LicenseFile:
         """The 32 bytes in base64url: what ``ALEXANDRIA_PROD_TRUSTED_KEY_PEM`` holds, despite its name."""
         return _base64url(self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw))
 
-    def install(self, license: License, *, kid: str = KID) -> None:
-        """Sign what the licence allows and put it there."""
+    def sign(self, license: License, *, kid: str = KID) -> str:
+        """What the licence allows, signed."""
         document = {
             "tier": license.tier,
             "seat_count": license.max_seats,
             "tenant_count": license.max_tenants,
             "expires_at": license.expires_at(),
+            "entitlements": list(license.entitlements),
         }
         covered = f"{_encoded({'alg': 'EdDSA', 'typ': 'JWT', 'kid': kid})}.{_encoded(document)}"
-        self.path.write_text(f"{covered}.{_base64url(self._key.sign(covered.encode()))}", "ascii")
+        return f"{covered}.{_base64url(self._key.sign(covered.encode()))}"
+
+    def install(self, license: License, *, kid: str = KID) -> None:
+        """Sign what the licence allows and put it there."""
+        self.path.write_text(self.sign(license, kid=kid), "ascii")
 
     def damage(self) -> None:
         """More seats are written into it, and the signature is the old one."""

@@ -16,7 +16,8 @@ from typing import Any, Self
 from aiohttp import ClientError, ClientSession, ClientTimeout, web
 
 from tocsin.data import folder
-from tocsin.paging.drills.judging import Notification, Ringing
+from tocsin.paging.drills.judging import ROUTED, Notification, Ringing
+from tocsin.paging.drills.rehearsing import StageError
 from tocsin_sandbox.processes import Child
 from tocsin_sandbox.serving import Site, free_port
 
@@ -34,7 +35,7 @@ ALERTMANAGER = ("prometheus-alertmanager", "alertmanager")
 """What the programs are called: as Debian packages them, as upstream does."""
 
 
-class MissingError(Exception):
+class MissingError(StageError):
     """Prometheus or Alertmanager is not installed; the message says which and what to do."""
 
 
@@ -57,7 +58,7 @@ class RealBell:
     An asynchronous context. Raises `MissingError` when made, `RuntimeError` when a server does not start.
     """
 
-    receiver = "page"
+    receivers = ROUTED
     settle_seconds = 2.0 * GROUP_INTERVAL + 1
 
     def __init__(self, work: Path, target: str) -> None:
@@ -179,6 +180,5 @@ def notification(receiver: str, body: Mapping[str, Any], at: float) -> Notificat
 def _routing(url: str) -> str:
     text = (folder("deploy") / "alertmanager" / "alertmanager.yml").read_text("utf-8")
     text = text.replace("http://127.0.0.1:9099", url)
-    text = re.sub(r"^templates:.*$", "", text, flags=re.MULTILINE)
     text = re.sub(r"group_wait: \w+", f"group_wait: {GROUP_WAIT}s", text)
     return re.sub(r"group_interval: \w+", f"group_interval: {GROUP_INTERVAL}s", text)

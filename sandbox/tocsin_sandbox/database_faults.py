@@ -121,9 +121,14 @@ FAULTS = (
     _fault(
         "dead-letter", "An anchor job was dead-lettered", "A row of certificates.to_anchor is in the dead letters.",
         _QUEUES, "wipe-dead-letters", "dead_letters",
-        _sql(f"INSERT INTO dead_letter_jobs (queue, payload, error, attempts) "
-             f"VALUES ('certificates.to_anchor', {_MARK}, 'insufficient funds for gas', 8)"),
-        _sql("DELETE FROM dead_letter_jobs WHERE payload ? 'fault'"),
+        _sql("WITH waiting AS (INSERT INTO certificates (tenant_id, organization_id, status, created_at, "
+             f"anchor_chain_id) VALUES ('{TENANT}', '{ORGANIZATION}', 'CERTIFIED_NO_ANCHOR', "
+             "now() - interval '10 minutes', 'fault') RETURNING id) "
+             "INSERT INTO dead_letter_jobs (queue, payload, error, attempts) "
+             "SELECT 'certificates.to_anchor', jsonb_build_object('fault', true, 'certificate_id', id), "
+             "'insufficient funds for gas', 8 FROM waiting"),
+        _sql("DELETE FROM certificates WHERE id::text IN (SELECT payload->>'certificate_id' FROM dead_letter_jobs "
+             "WHERE payload ? 'fault')", "DELETE FROM dead_letter_jobs WHERE payload ? 'fault'"),
     ),
     _fault(
         "jobs-table-missing", "The jobs table is gone", "The table is renamed to jobs_renamed.",

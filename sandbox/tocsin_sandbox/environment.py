@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,9 @@ PACE: Mapping[str, Any] = {
     "successes_to_recover": 1,
 }
 """How often the sandbox is probed: a flipped switch shows within a few seconds."""
+
+PATIENT_PACE: Mapping[str, Any] = {**PACE, "every": "1m", "timeout": "20s"}
+"""For a single run of each: a machine that is busy with other things has time to answer."""
 
 CAPS: Mapping[str, Any] = {"default": {"concurrency": 12, "requests_per_minute": 6000}}
 """Everything is asked six times as often as on a real platform, and harms nobody here."""
@@ -96,35 +99,29 @@ def render_env_file(values: Mapping[str, str]) -> str:
     return "".join(f"{name}='{value}'\n" for name, value in values.items())
 
 
-def bundled_probes() -> dict[str, dict[str, str]]:
-    """The probes in each of `PROFILES`, by name their kind."""
+def bundled_probes() -> dict[str, tuple[str, ...]]:
+    """The probes in each of `PROFILES`, by name."""
     folder = data("profiles")
-    declared = {name: yaml.safe_load(folder.joinpath(f"{name}.yaml").read_text("utf-8")) for name in PROFILES}
     return {
-        name: {probe: written["kind"] for probe, written in profile["probes"].items()}
-        for name, profile in declared.items()
+        name: tuple(yaml.safe_load(folder.joinpath(f"{name}.yaml").read_text("utf-8"))["probes"]) for name in PROFILES
     }
 
 
-def configuration(profiles: Mapping[str, Mapping[str, str]], env_file: Path) -> dict[str, Any]:
+def configuration(
+    profiles: Mapping[str, Sequence[str]], env_file: Path, pace: Mapping[str, Any] = PACE
+) -> dict[str, Any]:
     """The daemon's configuration: the profiles as they are, every probe of theirs at the sandbox's pace.
 
-    ``profiles``: of each bundled profile the probes, by name their kind. What needs a cluster is switched off.
+    ``profiles``: of each bundled profile the names of its probes.
     """
     return {
         "version": 1,
         "profiles": list(profiles),
         "env_file": str(env_file),
-        "defaults": dict(PACE),
+        "defaults": dict(pace),
         "caps": dict(CAPS),
-        "probes": {name: _probe(name, kind) for probes in profiles.values() for name, kind in probes.items()},
+        "probes": {name: {**pace, **OVERRIDES.get(name, {})} for probes in profiles.values() for name in probes},
     }
-
-
-def _probe(name: str, kind: str) -> dict[str, Any]:
-    if kind in alexandria_environment.NEEDS_A_CLUSTER:
-        return {"enabled": False}
-    return {**PACE, **OVERRIDES.get(name, {})}
 
 
 def render_configuration(content: Mapping[str, Any]) -> str:

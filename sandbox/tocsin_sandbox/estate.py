@@ -13,11 +13,15 @@ import asyncpg
 
 from tocsin_sandbox.alexandria_api import AlexandriaApi
 from tocsin_sandbox.alexandria_audit import AuditLog
+from tocsin_sandbox.alexandria_cluster import NAMESPACE, AlexandriaCluster
 from tocsin_sandbox.alexandria_license import LicenseFile
-from tocsin_sandbox.alexandria_service import Service
+from tocsin_sandbox.alexandria_service import Proxy
+from tocsin_sandbox.alexandria_sqlite import SqliteFile
 from tocsin_sandbox.chain import Chain
+from tocsin_sandbox.cluster import ApiServer
 from tocsin_sandbox.elsewhere import Elsewhere
 from tocsin_sandbox.identity import IdentityProvider
+from tocsin_sandbox.kubernetes_objects import POD
 from tocsin_sandbox.mail import MailServer
 from tocsin_sandbox.observability import Observability
 from tocsin_sandbox.orchestrator import Orchestrator
@@ -56,6 +60,12 @@ class Estate:
     alexandria_api: AlexandriaApi
     alexandria: Site
     alexandria_service: Site
+    alexandria_ingress: Site
+    ingress: Proxy
+    kubernetes: Site
+    kubeconfig: Path
+    cluster: AlexandriaCluster
+    sqlite: SqliteFile
     backup: Path
     observability: Observability
     telemetry: Site
@@ -106,6 +116,20 @@ class Estate:
         alexandria_api = AlexandriaApi(orchestrator.path, audit_log)
         license_file.install(alexandria_api.license)
         alexandria = Site(free_port(), alexandria_api.build)
+        alexandria_service = Site(free_port(), Proxy(alexandria.url).build)
+        ingress = Proxy(alexandria_service.url)
+        api_server = ApiServer()
+        kubernetes = Site(free_port(), api_server.build)
+        kubeconfig = alexandria_folder / "kubeconfig"
+        kubeconfig.touch(mode=0o600)
+        kubeconfig.write_text(api_server.kubeconfig(kubernetes.url, NAMESPACE))
+        cluster = AlexandriaCluster(
+            call=lambda method, path, body: api_server.call(method, path, body)[0],
+            write_log=lambda container, line: api_server.log(NAMESPACE, POD, container, line),
+            rotate_log=lambda container: api_server.rotate(NAMESPACE, POD, container),
+            node="node-1",
+        )
+        cluster.furnish(license_file.sign(alexandria_api.license))
         backup = alexandria_folder / "backup.dump"
         backup.touch()
 
@@ -131,7 +155,13 @@ class Estate:
             license_file=license_file,
             alexandria_api=alexandria_api,
             alexandria=alexandria,
-            alexandria_service=Site(free_port(), Service(alexandria.url).build),
+            alexandria_service=alexandria_service,
+            alexandria_ingress=Site(free_port(), ingress.build),
+            ingress=ingress,
+            kubernetes=kubernetes,
+            kubeconfig=kubeconfig,
+            cluster=cluster,
+            sqlite=SqliteFile(alexandria_folder / "alexandria.db"),
             backup=backup,
             observability=observability,
             telemetry=Site(free_port(), observability.build),
@@ -170,12 +200,15 @@ class Estate:
         await self.orchestrator.start()
         await self.alexandria.start()
         await self.alexandria_service.start()
+        await self.alexandria_ingress.start()
+        await self.kubernetes.start()
         progress("Alexandria")
         await self.wipe.start()
         await self.life.pulse()
         self._lives = [
             asyncio.create_task(self.life.run(), name="life of Wipe"),
             asyncio.create_task(self.audit_log.run(), name="life of Alexandria"),
+            asyncio.create_task(self.cluster.run(), name="life of Alexandria's pod"),
         ]
         progress("Wipe API")
 
@@ -188,6 +221,8 @@ class Estate:
         await self.release()
         await asyncio.gather(
             self.wipe.stop(),
+            self.kubernetes.stop(),
+            self.alexandria_ingress.stop(),
             self.alexandria_service.stop(),
             self.alexandria.stop(),
             self.orchestrator.stop(),

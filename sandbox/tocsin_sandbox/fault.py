@@ -17,8 +17,7 @@ class Fault:
     """One switch. ``name`` is lower-case words joined by hyphens.
 
     ``title``: what an engineer would say has happened. ``effect``: what is really done to the estate.
-    ``incident``: the runbook page. ``expected_probe`` and ``expected_reason``: what must turn red, and why;
-    the probe is empty while no bundled profile has one for it.
+    ``incident``: the runbook page. ``expected_probe`` and ``expected_reason``: what must turn red, and why.
     ``cause`` breaks and ``undo`` heals; both may be called when there is nothing left to do.
     ``knob``: what is turned. Of the faults that turn the same knob only one can be active.
     ``develops``: seconds that it must have lasted before a probe can know. ``lingers``: seconds for which its effect

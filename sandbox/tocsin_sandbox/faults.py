@@ -6,6 +6,7 @@ from tocsin_sandbox import (
     alexandria_audit_faults,
     alexandria_faults,
     chain_faults,
+    cluster_faults,
     database_faults,
     identity_faults,
     platform_faults,
@@ -23,6 +24,7 @@ FAULTS: tuple[Fault, ...] = (
     *platform_faults.FAULTS,
     *alexandria_faults.FAULTS,
     *alexandria_audit_faults.FAULTS,
+    *cluster_faults.FAULTS,
 )
 """In the order in which they are listed: by incident."""
 

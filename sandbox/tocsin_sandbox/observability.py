@@ -36,6 +36,9 @@ ALERTS = (
 UNAUTHORIZED_QUERY = 'sum(rate(wipe_http_requests_total{status="401"}[5m]))'
 """The metric's name is the sandbox's own: the platform publishes none."""
 
+PRESENCE_QUERY = 'sum(up{job="otel-collector"})'
+"""Published: Prometheus scrapes the collector's exporter. The job's name is the sandbox's own."""
+
 _SERVICE = re.compile(r'service_name="([^"]*)"')
 _FILTER = re.compile(r'\|~ "((?:[^"\\]|\\.)*)"')
 _WINDOW = re.compile(r"\[(\w+)\]")
@@ -80,6 +83,8 @@ class Observability:
         return web.Response(text=f"# TYPE wipe_log_lines gauge\nwipe_log_lines {len(self.lines)}\n")
 
     async def _promql(self, request: web.Request) -> web.Response:
+        if request.query["query"] == PRESENCE_QUERY:
+            return _vector([({}, 1.0)])
         if request.query["query"] != UNAUTHORIZED_QUERY:
             return _refused("the sandbox's Prometheus does not know this query")
         since = time.time() - 300

@@ -30,6 +30,9 @@ shared_buffers = 16MB
 fsync = off
 synchronous_commit = off
 full_page_writes = off
+archive_mode = on
+archive_command = 'true'
+archive_timeout = 60
 timezone = 'UTC'
 log_timezone = 'UTC'
 """

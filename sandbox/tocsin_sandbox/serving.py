@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
+import random
 import socket
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
@@ -32,11 +35,19 @@ class Mood(StrEnum):
     """Answers 429."""
 
 
-class Site:
-    """One application on one loopback port. ``build`` is called at each start: aiohttp freezes a served application."""
+ACCESS_FORMAT = '"%r" %s %{X-Request-ID}i'
+"""A line of an access log: the request, the status, and the identifier of whoever sent one; ``-`` without."""
 
-    def __init__(self, port: int, build: Callable[[], web.Application]) -> None:
+
+class Site:
+    """One application on one loopback port. ``build`` is called at each start: aiohttp freezes a served application.
+    ``access_log`` gets a line in `ACCESS_FORMAT` for each answer."""
+
+    def __init__(
+        self, port: int, build: Callable[[], web.Application], access_log: logging.Logger | None = None
+    ) -> None:
         self.port = port
+        self._access_log = access_log
         self.mood = Mood.NORMAL
         self._build = build
         self._runner: web.AppRunner | None = None
@@ -55,7 +66,13 @@ class Site:
             return
         app = self._build()
         app.middlewares.append(self._misbehave)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2, handler_cancellation=True)
+        runner = web.AppRunner(
+            app,
+            access_log=self._access_log,
+            access_log_format=ACCESS_FORMAT,
+            shutdown_timeout=0.2,
+            handler_cancellation=True,
+        )
         await runner.setup()
         assert runner.server is not None
         self._server = await asyncio.get_running_loop().create_server(runner.server, "127.0.0.1", self.port)
@@ -97,8 +114,19 @@ class Site:
 Check = Callable[[], Awaitable[bool]]
 
 
+_PORTS = range(10_000, 20_000)
+"""Below Linux's range for outgoing connections (ip_local_port_range, from 32768), so that none of those takes a port
+before its server does, or while it is stopped."""
+
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A loopback port that nothing listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A loopback port that nothing listens on now, and that this process was not given before."""
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            if port not in _given:
+                _given.add(port)
+                return port
+    raise OSError(f"no port of {_PORTS.start}-{_PORTS.stop} is free")

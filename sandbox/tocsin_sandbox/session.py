@@ -38,11 +38,12 @@ class Plan:
     """What is asked of a session.
 
     ``listen``: host and port of the daemon, a free loopback port when None. ``state_folder``: where files stay after
-    the end; a temporary folder when None.
+    the end; a temporary folder when None. ``once``: each probe is to run once, and may take its time.
     """
 
     listen: str | None = None
     state_folder: Path | None = None
+    once: bool = False
 
 
 class Session:
@@ -97,7 +98,8 @@ class Session:
         self.switches = Switches(self.estate, BY_NAME)
         self._variables = environment.variables(self.estate)
         _write(self.env_file, environment.render_env_file(self._variables))
-        content = environment.configuration(environment.bundled_probes(), self.env_file)
+        pace = environment.PATIENT_PACE if self.plan.once else environment.PACE
+        content = environment.configuration(environment.bundled_probes(), self.env_file, pace)
         _write(self.configuration, environment.render_configuration(content))
         await self._bootstrap_chain()
         port = free_port()

@@ -13,6 +13,8 @@ from tocsin_sandbox.switches import FlipError, Switches, UnknownFaultError
 class SandboxStage:
     """``url``: the sandbox's daemon."""
 
+    by_hand = False
+
     def __init__(self, switches: Switches, url: str) -> None:
         self._switches = switches
         self._url = url

@@ -18,11 +18,16 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl, quote, unquote
 
+from botocore.exceptions import ClientError
+
 if TYPE_CHECKING:
     from werkzeug.serving import BaseWSGIServer
 
 REGION = "eu-west-3"
 USER = "tocsin"
+_EMPTYINGS = 20
+"""How often a bucket is emptied before it is told that it cannot be deleted."""
+
 _WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 _SLOW_DOWN = b"""<?xml version="1.0" encoding="UTF-8"?>
@@ -100,16 +105,20 @@ class Storage:
         """One S3 operation as the administrator: ``await storage.call("delete_bucket", Bucket="b")``."""
         return await asyncio.to_thread(lambda: getattr(self._client("s3"), operation)(**arguments))
 
-    async def empty(self, bucket: str) -> list[tuple[str, bytes]]:
-        """Remove every object and version of ``bucket``; what its objects held, so that it can be put back."""
-        kept = []
-        for entry in (await self.call("list_objects_v2", Bucket=bucket)).get("Contents", []):
-            body = await self.call("get_object", Bucket=bucket, Key=entry["Key"])
-            kept.append((entry["Key"], body["Body"].read()))
-        versions = await self.call("list_object_versions", Bucket=bucket)
-        for entry in (*versions.get("Versions", []), *versions.get("DeleteMarkers", [])):
-            await self.call("delete_object", Bucket=bucket, Key=entry["Key"], VersionId=entry["VersionId"])
-        return kept
+    async def delete_bucket(self, bucket: str) -> None:
+        """Remove ``bucket`` with every object and version. Who writes into it meanwhile can only delay that."""
+        for _ in range(_EMPTYINGS):
+            versions = await self.call("list_object_versions", Bucket=bucket)
+            for entry in (*versions.get("Versions", []), *versions.get("DeleteMarkers", [])):
+                await self.call("delete_object", Bucket=bucket, Key=entry["Key"], VersionId=entry["VersionId"])
+            try:
+                await self.call("delete_bucket", Bucket=bucket)
+                return
+            except ClientError as error:
+                refused = error
+                if error.response["Error"]["Code"] != "BucketNotEmpty":
+                    raise
+        raise refused
 
     async def create_bucket(self, bucket: str) -> None:
         await self.call("create_bucket", Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})

@@ -23,8 +23,7 @@ async def _start(estate: Estate) -> None:
 async def _remove_bucket(estate: Estate) -> None:
     names = {bucket["Name"] for bucket in (await estate.storage.call("list_buckets"))["Buckets"]}
     if _EXPORTS in names:
-        await estate.storage.empty(_EXPORTS)
-        await estate.storage.call("delete_bucket", Bucket=_EXPORTS)
+        await estate.storage.delete_bucket(_EXPORTS)
 
 
 async def _restore_bucket(estate: Estate) -> None:

@@ -80,6 +80,7 @@ CREATE TABLE verification_logs (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     result text NOT NULL,                            -- VALID, UNKNOWN_CERTIFICATE, RATE_LIMITED, ANOMALY
     source_ip inet NOT NULL,
+    asked_for text NOT NULL DEFAULT '',              -- the certificate
     created_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX verification_logs_recent ON verification_logs (created_at, result);

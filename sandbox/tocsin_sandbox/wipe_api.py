@@ -6,6 +6,7 @@ of a realm. Not published, so the sandbox's own: bodies, the download and the ve
 
 from __future__ import annotations
 
+import secrets
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
@@ -31,15 +32,18 @@ working for so long while Keycloak is down, which the page warns of."""
 
 @dataclass(slots=True)
 class WipeApi:
-    """``issuers`` maps each configured issuer to its JWKS URL. ``leaks`` makes public answers carry internals;
-    ``rejects_tokens`` makes every token invalid, as after a wrong audience was deployed."""
+    """``issuers`` maps each configured issuer to its JWKS URL. ``leaks`` makes public answers carry internals,
+    ``leaks_unknown`` those about certificates that do not exist; ``rejects_tokens`` makes every token invalid, as after
+    a wrong audience was deployed; ``starting`` keeps it from being ready."""
 
     cluster: Cluster
     storage: Storage
     issuers: Mapping[str, str]
     logs: Observability
     leaks: bool = False
+    leaks_unknown: bool = False
     rejects_tokens: bool = False
+    starting: bool = False
     _keys: dict[str, tuple[float, KeySet]] = field(default_factory=dict)
 
     def build(self) -> web.Application:
@@ -59,7 +63,7 @@ class WipeApi:
             "database": await self._answers(self._ask_database),
             "storage": await self._answers(self._ask_storage),
         }
-        ready = all(checks.values())
+        ready = all(checks.values()) and not self.starting
         body = {
             "status": "ready" if ready else "unavailable",
             "checks": {k: "ok" if v else "failed" for k, v in checks.items()},
@@ -95,10 +99,15 @@ class WipeApi:
         row = await self._certificate(request.match_info["id"])
         result = "VALID" if row is not None else "UNKNOWN_CERTIFICATE"
         await self.cluster.execute(
-            "INSERT INTO verification_logs (result, source_ip) VALUES ($1, '127.0.0.1')", result, database=DATABASE
+            "INSERT INTO verification_logs (result, source_ip, asked_for) VALUES ($1, $2, $3)",
+            result,
+            f"192.0.2.{secrets.randbelow(250)}",  # people ask from everywhere
+            request.match_info["id"],
+            database=DATABASE,
         )
         if row is None:
-            return web.json_response({"result": result}, status=404)
+            internals = {"error": "SQLSTATE 02000: no row"} if self.leaks_unknown else {}
+            return web.json_response({"result": result, **internals}, status=404)
         body: dict[str, Any] = {"result": result, "status": row["status"], "anchored": bool(row["anchor_tx_hash"])}
         if self.leaks:
             body |= {"tenant_id": str(row["tenant_id"]), "organization_id": str(row["organization_id"])}

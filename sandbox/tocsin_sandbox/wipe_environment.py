@@ -9,7 +9,7 @@ from typing import Any
 from tocsin_sandbox.chain import CHAIN_ID, REGISTRY, SENDER
 from tocsin_sandbox.estate import Estate
 from tocsin_sandbox.identity import CLIENT_ID
-from tocsin_sandbox.observability import UNAUTHORIZED_QUERY
+from tocsin_sandbox.observability import PRESENCE_QUERY, UNAUTHORIZED_QUERY
 from tocsin_sandbox.signing import KEY_ID, PLAINTEXT
 
 STALLED_SECONDS = 10.0
@@ -41,6 +41,7 @@ def variables(estate: Estate) -> dict[str, str]:
         "TOCSIN_WIPE_OTEL_EXPORTER_URL": f"{telemetry}/metrics",
         "TOCSIN_WIPE_401_QUERY": UNAUTHORIZED_QUERY,
         "TOCSIN_WIPE_401_LIMIT": "0.1",
+        "TOCSIN_WIPE_TELEMETRY_PRESENCE": PRESENCE_QUERY,
         **_signer(estate),
         "TOCSIN_WIPE_CERTIFICATE_PDF_KEY_COLUMN": "pdf_key",
         "TOCSIN_WIPE_CERTIFICATE_PDF_CHECKSUM": "pdf_sha256",

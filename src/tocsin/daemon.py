@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, suppress
@@ -17,7 +19,7 @@ import structlog
 
 from tocsin import __version__
 from tocsin.board import Board, InUse, Store, claimed
-from tocsin.config import ConfigError, Configuration, FileWatch, Problem, ProcessSettings, describe, diff
+from tocsin.config import ConfigError, Configuration, ControlTarget, FileWatch, Problem, ProcessSettings, describe, diff
 from tocsin.exposing import Health, Histogram, ReloadResult, SelfFacts, Site, WebServer
 from tocsin.logs import VEIL
 from tocsin.model.redaction import secrets_in
@@ -25,7 +27,10 @@ from tocsin.running import Controls, Heartbeat, PermitPool, Runner, Scheduler, S
 from tocsin.sdk import HttpClient, Probe
 
 STATE_FILE = "state.sqlite3"
-REST_SECONDS = 0.5
+STOP_SECONDS = 4.0
+"""Within which the parts of the daemon have stopped, whatever they do."""
+SHORTEST_STOP_SECONDS = 0.5
+REST_SECONDS = 0.25
 FIRST_RUN_WITHIN = 10.0
 """Seconds within which every probe has had its first run, so that a start is soon a board."""
 
@@ -61,6 +66,7 @@ class Daemon:
         self._permits: PermitPool | None = None
         self._controls: Controls | None = None
         self._url = ""
+        self._stop_by = 0.0
 
     async def serve(self) -> bool:
         """Runs until SIGTERM or SIGINT. Raises `OSError` when the address cannot be had, `ConfigError` for the
@@ -79,6 +85,7 @@ class Daemon:
                 await self._start(stack)
             await ended.wait()
             self._log.info("stopping")
+            self._stop_by = self._clock.monotonic() + STOP_SECONDS
         stubborn = await _end_the_rest()
         self._log.info("stopped", left_behind=stubborn)
         return not stubborn
@@ -95,7 +102,7 @@ class Daemon:
             hint = "give each daemon a folder of its own"
             raise ConfigError([Problem(str(settings.state_dir), 0, "TOCSIN_STATE_DIR", str(error), hint)]) from None
         await asyncio.to_thread(self._board.open)
-        stack.push_async_callback(asyncio.to_thread, self._board.close)
+        stack.push_async_callback(self._last, self._board.close)
         self._board.configure(self._configuration.probes.values())
 
         self._heartbeat.start()
@@ -107,12 +114,12 @@ class Daemon:
         # Before the first run: what was known is exported again at once, so that a restart resolves nothing.
         server = WebServer(self._site(), settings.listen.host, settings.listen.port, settings.web_config_file)
         await asyncio.to_thread(server.start)
-        stack.push_async_callback(asyncio.to_thread, server.stop)
+        stack.push_async_callback(self._last, server.stop)
 
         http = HttpClient.open(user_agent=f"tocsin/{__version__}")
         stack.push_async_callback(http.close)
         self._url = server.url
-        controls = self._controls = Controls.of(self._control_targets(), http, self._clock)
+        controls = self._controls = Controls(self._controls_for(self._configuration), http, self._clock)
         stack.push_async_callback(controls.close)
         self._permits = PermitPool(self._configuration.caps, self._clock)
         runner = Runner(clock=self._clock, http=http, permits=self._permits, controls=controls)
@@ -123,6 +130,8 @@ class Daemon:
             first_run_within=FIRST_RUN_WITHIN,
         )
         stack.push_async_callback(self._scheduler.stop)
+        # First of all, so that open requests and runs in flight end at the same time.
+        stack.callback(server.begin_to_stop)
         await self._scheduler.apply(self._configuration.probes.values())
         if settings.reload_every:
             watching = loop.create_task(self._watch_files(settings.reload_every), name="watch of the configuration")
@@ -135,6 +144,10 @@ class Daemon:
             missing_contracts=len(self._configuration.missing),
             config_hash=self._configuration.content_hash,
         )
+
+    async def _last(self, stop: Callable[[float], None]) -> None:
+        """Stops a part that blocks, in what time is left."""
+        await asyncio.to_thread(stop, max(SHORTEST_STOP_SECONDS, self._stop_by - self._clock.monotonic()))
 
     # ── reload ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -151,16 +164,18 @@ class Daemon:
             except Exception as error:  # noqa: BLE001 - whatever is wrong, the old configuration runs on
                 self._log.exception("reading the configuration failed; this is a bug")
                 return self._refused(f"reading it failed with {type(error).__name__}; the log says more")
+            assert self._permits is not None, "reloads begin after the start"
+            assert self._controls is not None, "reloads begin after the start"
+            assert self._scheduler is not None, "reloads begin after the start"
+            # All that can fail comes before the first change.
             changes = diff(self._configuration.probes, configuration.probes)
+            controls = self._controls_for(configuration)
             self._config_error = None
             self._configuration = configuration
             self._watch = FileWatch(configuration.files)
             self._board.configure(configuration.probes.values())
-            assert self._permits is not None, "reloads begin after the start"
-            assert self._controls is not None, "reloads begin after the start"
-            assert self._scheduler is not None, "reloads begin after the start"
             self._permits.configure(configuration.caps)
-            self._controls.configure(self._control_targets())
+            self._controls.configure(controls)
             await self._scheduler.apply(configuration.probes.values())
             parts = {"added": changes.added, "removed": changes.removed, "changed": changes.changed}
             told = ", ".join(f"{len(names)} {what}" for what, names in parts.items())
@@ -179,17 +194,24 @@ class Daemon:
         VEIL.cover(_secrets_of(configuration))
         return configuration
 
-    def _control_targets(self) -> tuple[str, ...]:
-        return self._configuration.controls or (f"tcp://{urlsplit(self._url).netloc}",)
+    def _controls_for(self, configuration: Configuration) -> tuple[ControlTarget, ...]:
+        """Our own port when none are configured."""
+        return configuration.controls or (ControlTarget.parse(f"tcp://{urlsplit(self._url).netloc}"),)
 
     async def _watch_files(self, every: float) -> None:
         while True:
             await asyncio.sleep(every)
-            if changed := await self._watch.changed():
-                self._log.info("the configuration changed on disk", files=[str(path) for path in changed])
-            if changed or self._config_error is not None:
-                # What was refused may be right by now, with files that nobody watches yet: the ones it was missing.
-                await self.reload()
+            try:
+                await self._look_at_files()
+            except Exception:  # noqa: BLE001 - one look that fails must not be the last one
+                self._log.exception("looking at the configuration failed; this is a bug")
+
+    async def _look_at_files(self) -> None:
+        if changed := await self._watch.changed():
+            self._log.info("the configuration changed on disk", files=[str(path) for path in changed])
+        if changed or self._config_error is not None:
+            # What was refused may be right by now, with files that nobody watches yet: the ones it was missing.
+            await self.reload()
 
     def _guard(self, task: asyncio.Task[object]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -233,6 +255,7 @@ class Daemon:
             loop_lag_seconds=self._heartbeat.lag_seconds,
             state_writes_failed=condition.failed_writes,
             state_failing=condition.failing,
+            state_replaced=aside is not None,
             notices=() if aside is None else (f"the state file could not be used; it was kept as {aside.name}",),
         )
 
@@ -254,15 +277,25 @@ def _secrets_of(configuration: Configuration) -> Iterator[str]:
 
 
 async def _end_the_rest() -> list[str]:
-    """Cancels what kinds left running on the loop; the names of what does not end."""
+    """Cancels what kinds left running on the loop; the names of the tasks and threads that do not end.
+
+    A thread that is not a daemon is waited for by the interpreter, for as long as it takes.
+    """
     rest = asyncio.all_tasks() - {asyncio.current_task()}
     for task in rest:
         task.cancel()
     if rest:
         await asyncio.wait(rest, timeout=REST_SECONDS)
-    return sorted(task.get_name() for task in rest if not task.done())
+    threads = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    held = [thread for thread in threads if not thread.daemon]
+    deadline = time.monotonic() + REST_SECONDS
+    for thread in held:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return sorted(
+        [task.get_name() for task in rest if not task.done()] + [thread.name for thread in held if thread.is_alive()]
+    )
 
 
 async def _ended(task: asyncio.Task[object]) -> None:
     task.cancel()
-    await asyncio.wait({task})
+    await asyncio.wait({task}, timeout=REST_SECONDS)

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from tests.alert_routes import ROUTES, routed
 from tests.chart.rendering import CHART, EVERYTHING, NAMESPACE, ROOT, helm, of_kind, only, rendered
 from tocsin import __version__
 from tocsin.cli import app
@@ -24,6 +25,13 @@ from tocsin.config import Registry, Sources, load
 pytestmark = pytest.mark.estate
 
 ALL = ("-f", str(EVERYTHING))
+WEBHOOK = "alertmanagerConfig.receivers.{name}.webhookConfigs[0].url=http://127.0.0.1:9099/{name}"
+HEARD = (
+    *("--set", "alertmanagerConfig.enabled=true"),
+    *("--set", WEBHOOK.format(name="page")),
+    *("--set", WEBHOOK.format(name="watchdog")),
+)
+"""Routes whose pages come to somebody."""
 
 
 def test_helm_lint_has_nothing_to_say() -> None:
@@ -61,9 +69,13 @@ def test_a_copy_that_differs_is_told_and_mended(tmp_path: Path, capsys: pytest.C
     assert not (chart / "alerts" / "gone.yaml").exists()
 
 
-@pytest.mark.parametrize("source", sorted((ROOT / "alerts").glob("*.yaml")), ids=lambda path: path.stem)
+SOURCES = [*sorted((ROOT / "alerts").glob("*.yaml")), *sorted((ROOT / "alerts").glob("optional/*.yaml"))]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_the_rules_are_those_of_alerts(source: Path) -> None:
-    objects = rendered("--set", "prometheusRule.enabled=true,prometheusRule.namespaceLabel=false")
+    as_they_are = "prometheusRule.enabled=true,prometheusRule.slo=true,prometheusRule.namespaceLabel=false,prometheusRule.interval="
+    objects = rendered("--set", as_they_are)
     (found,) = (
         rule for rule in of_kind(objects, "PrometheusRule") if rule["metadata"]["name"].endswith(f"-{source.stem}")
     )
@@ -112,7 +124,7 @@ def test_dashboards_are_those_of_the_tree() -> None:
 
 def test_routes_and_inhibition_are_those_of_the_reference() -> None:
     reference = yaml.safe_load((ROOT / "deploy/alertmanager/alertmanager.yml").read_text())
-    spec = only(rendered("--set", "alertmanagerConfig.enabled=true"), "AlertmanagerConfig")["spec"]
+    spec = only(rendered(*HEARD), "AlertmanagerConfig")["spec"]
     assert as_reference(spec["route"]) == reference["route"]
     assert [
         {
@@ -125,14 +137,61 @@ def test_routes_and_inhibition_are_those_of_the_reference() -> None:
     assert {each["name"] for each in spec["receivers"]} == {each["name"] for each in reference["receivers"]}
 
 
+@pytest.mark.parametrize(("labels", "receiver"), ROUTES)
+def test_an_alert_is_routed_as_by_the_reference(tmp_path: Path, labels: tuple[str, ...], receiver: str) -> None:
+    spec = only(rendered(*HEARD), "AlertmanagerConfig")["spec"]
+    made = {"route": as_reference(spec["route"]), "receivers": [{"name": each["name"]} for each in spec["receivers"]]}
+    file = tmp_path / "alertmanager.yml"
+    file.write_text(yaml.safe_dump(made))
+    assert routed(file, labels) == receiver
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("page=null", "receivers.page: nobody would hear of a page"),
+        ("page.webhookConfigs=null", "receivers.page: nobody would hear of a page"),
+        ("watchdog=null", "receivers.watchdog: nobody would hear of a monitor that is silent"),
+    ],
+)
+def test_routes_that_drop_pages_are_refused(option: str, said: str) -> None:
+    options = (*HEARD, "--set", f"alertmanagerConfig.receivers.{option}")
+    assert said in helm("template", str(CHART), "--kube-version", "1.34.4", *options).error
+    assert (
+        "nobody would hear"
+        in helm("template", str(CHART), "--kube-version", "1.34.4", "--set", "alertmanagerConfig.enabled=true").error
+    )
+
+
+def test_limits_are_replaced_by_name() -> None:
+    on = ("--set", "prometheusRule.enabled=true,prometheusRule.files={tocsin}")
+    (found,) = of_kind(rendered(*on, "--set", "prometheusRule.limits.stalled_seconds=120"), "PrometheusRule")
+    limits = {
+        rule["record"].removeprefix("tocsin:limit:"): rule["expr"]
+        for group in found["spec"]["groups"]
+        for rule in group["rules"]
+        if rule.get("record", "").startswith("tocsin:limit:")
+    }
+    assert limits["stalled_seconds"] == "vector(120)"
+    assert limits["loop_lag_ratio"] == "vector(0.1)"
+    assert {group["interval"] for group in found["spec"]["groups"]} == {"5s"}
+    (slo, _) = of_kind(
+        rendered(*on, "--set", "prometheusRule.slo=true", "--set-json", "prometheusRule.limits.slo_objective=0.99"),
+        "PrometheusRule",
+    )
+    (group,) = slo["spec"]["groups"]
+    assert (slo["metadata"]["name"], group["interval"]) == ("watch-tocsin-slo", "1m")
+    assert group["rules"][0]["expr"] == "vector(0.99)"
+    wrong = helm("template", str(CHART), *on, "--set", "prometheusRule.limits.stalled=1", "--kube-version", "1.34.4")
+    assert 'there is no limit called "stalled"' in wrong.error
+
+
 def test_inhibitions_are_taken_as_tocsin_prints_them(tmp_path: Path) -> None:
     printed = CliRunner().invoke(app, ["inhibitions", "--profile", "wipe"], env={"TOCSIN_CONFIG": ""})
     assert printed.exit_code == 0, printed.output
     file = tmp_path / "inhibitions.yaml"
     file.write_text(printed.stdout)
-    objects = rendered(
-        "--set", "alertmanagerConfig.enabled=true", "--set-file", f"alertmanagerConfig.inhibitions={file}"
-    )
+    objects = rendered(*HEARD, "--set-file", f"alertmanagerConfig.inhibitions={file}")
     made = only(objects, "AlertmanagerConfig")["spec"]["inhibitRules"][1:]
     wanted = yaml.safe_load(printed.stdout)["inhibit_rules"]
     assert len(wanted) > 3
@@ -149,7 +208,7 @@ def test_inhibitions_are_taken_as_tocsin_prints_them(tmp_path: Path) -> None:
 def test_an_inhibition_that_is_no_matcher_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "inhibitions.yaml"
     file.write_text("inhibit_rules: [{source_matchers: [severity], target_matchers: [], equal: []}]")
-    options = ("--set", "alertmanagerConfig.enabled=true", "--set-file", f"alertmanagerConfig.inhibitions={file}")
+    options = (*HEARD, "--set-file", f"alertmanagerConfig.inhibitions={file}")
     assert '"severity" is no matcher' in helm("template", str(CHART), "--kube-version", "1.34.4", *options).error
 
 

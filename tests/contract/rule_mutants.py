@@ -1,4 +1,4 @@
-"""Small wrongs in a rule, one at a time: a threshold, a matcher, a time, a label, an annotation."""
+"""Small wrongs in a rule, one at a time: a threshold, a matcher, a time, a label, an operator, an annotation."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ Rule = dict[str, Any]
 _MATCHER = re.compile(r'(?P<label>[a-z_]+)(?P<operator>=~|!~|!=|=)"(?P<value>[^"]*)"(?P<comma>,\s*)?')
 _NUMBER = re.compile(r'(?<![\w\["$.])\d+(?:\.\d+)?(?![\w\]".])')
 _WINDOW = re.compile(r"\[(\d+)([smh])\]")
-_BY = re.compile(r"\bby \((?P<labels>[^)]*)\)")
-_COMPARISON = re.compile(r"(?<![=!<>~])(==|<|>)(?![=~])")
+_GROUPING = re.compile(r"\b(?P<word>by|on) \((?P<labels>[^)]*)\)")
+_COMPARISON = re.compile(r"(?<![=!<>~])(==|<=|>=|<|>)(?![=~])")
+_OTHER_COMPARISON = {"==": "!=", "<": ">", ">": "<", "<=": ">", ">=": "<"}
+_WORD = re.compile(r"\b(and|or|unless|max|min)\b")
+_OTHER_WORD = {"and": "unless", "or": "and", "unless": "and", "max": "min", "min": "max"}
 _OPPOSITE = {"=": "!=", "!=": "=", "=~": "!~", "!~": "=~"}
 _DURATION = re.compile(r"(\d+)([smh])")
 
@@ -64,18 +67,19 @@ def _expressions(expr: str) -> Iterator[tuple[str, str]]:
         for changed in (number * 1.5, number / 2) if number else (1.0,):
             yield f"{match[0]} → {changed:g}", _put(expr, match, f"{changed:g}")
     for match in _WINDOW.finditer(expr):
-        for changed in (int(match[1]) * 2, max(1, int(match[1]) // 2)):
+        for changed in {int(match[1]) * 2, max(1, int(match[1]) // 2)} - {int(match[1])}:
             yield f"{match[0]} → [{changed}{match[2]}]", _put(expr, match, f"[{changed}{match[2]}]")
     for match in _COMPARISON.finditer(expr):
-        text = {"==": "!=", "<": ">", ">": "<"}[match[0]]
+        text = _OTHER_COMPARISON[match[0]]
         yield f"{match[0]} → {text} at {match.start()}", _put(expr, match, text)
-    for match in _BY.finditer(expr):
+    for match in _WORD.finditer(expr):
+        text = _OTHER_WORD[match[0]]
+        yield f"{match[0]} → {text} at {match.start()}", _put(expr, match, text)
+    for match in _GROUPING.finditer(expr):
         labels = [label.strip() for label in match["labels"].split(",")]
-        # Labels that only external_labels give: promtool's series have none.
-        for label in labels if len(labels) > 1 else ():
-            if label not in ("cluster", "environment"):
-                rest = ", ".join(other for other in labels if other != label)
-                yield f"by {label} removed at {match.start()}", _put(expr, match, f"by ({rest})")
+        for label in labels:
+            rest = ", ".join(other for other in labels if other != label)
+            yield f"{match['word']} {label} removed at {match.start()}", _put(expr, match, f"{match['word']} ({rest})")
 
 
 def _durations(text: str) -> Iterator[str]:

@@ -8,14 +8,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer
+from typer.core import TyperGroup
 from typer.testing import CliRunner
 
 from tests.targets import Target
 from tocsin.cli import app
+
+pytestmark = pytest.mark.thorough
 
 HELP = Path(__file__).parent / "command_line.txt"
 """Every command with its options. Renaming one is a breaking change; after a wanted change: REGENERATE below."""
@@ -27,11 +30,12 @@ def target() -> Iterator[Target]:
         yield found
 
 
-def commands() -> Iterator[tuple[str, click.Command]]:
-    def below(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+def commands() -> Iterator[tuple[str, Any]]:
+    def below(name: str, command: Any) -> Iterator[tuple[str, Any]]:
         yield name, command
-        for inner, sub in getattr(command, "commands", {}).items():
-            yield from below(f"{name} {inner}", sub)
+        if isinstance(command, TyperGroup):
+            for inner in command.list_commands(typer.Context(command)):
+                yield from below(f"{name} {inner}", command.get_command(typer.Context(command), inner))
 
     yield from below("tocsin", typer.main.get_command(app))
 
@@ -45,10 +49,10 @@ def listing() -> str:
     return "\n".join(lines) + "\n"
 
 
-def tocsin(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def tocsin(*arguments: str, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tocsin.cli", *arguments]
     # A sandbox that runs on this machine is known by a file in the folder for temporary ones.
-    environment = {**os.environ, **({"TMPDIR": str(cwd)} if cwd is not None else {})}
+    environment = {**os.environ, **({"TMPDIR": str(cwd)} if cwd is not None else {}), **variables}
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=cwd, env=environment)
 
 
@@ -65,7 +69,7 @@ def test_the_commands_and_their_options_are_those_that_users_know() -> None:
     assert listing() == HELP.read_text("utf-8")
 
 
-@pytest.mark.parametrize("name", [name for name, command in commands() if not hasattr(command, "commands")])
+@pytest.mark.parametrize("name", [name for name, command in commands() if not isinstance(command, TyperGroup)])
 def test_a_command_says_what_it_does_and_shows_an_example(name: str) -> None:
     command = dict(commands())[name]
     assert command.help, name
@@ -91,13 +95,20 @@ def test_probe_ends_with_what_the_worst_status_asks_for(tmp_path: Path, target: 
         "web1": ("failed", "connection_refused"),
     }
     assert list(found["web1"]) == [
-        "probe", "kind", "system", "incident", "status", "reason", "detail", "started_at", "duration_seconds",
-        "trace_id", "request_id", "measurements", "findings", "runbook",
+        "probe", "kind", "system", "incident", "vantage", "status", "reason", "detail", "started_at",
+        "duration_seconds", "trace_id", "request_id", "measurements", "findings", "runbook",
     ]  # fmt: skip
     assert found["web1"]["runbook"] == "s/i#http.connection_refused"
     text = (tmp_path / "tocsin.yaml").read_text()
     (tmp_path / "tocsin.yaml").write_text(text + "controls: ['tcp://127.0.0.1:1']\n")
     assert tocsin("probe", "web1", cwd=tmp_path).returncode == 3
+
+
+@pytest.mark.parametrize("command", ["plan", "probe"])
+def test_a_command_looks_from_the_vantage_of_its_process(command: str, tmp_path: Path) -> None:
+    path = configured(tmp_path, "http://127.0.0.1:1/")
+    ended = tocsin(command, "--config", path, "--json", TOCSIN_VANTAGE="edge-network")
+    assert json.loads(ended.stdout)["vantage"] == "edge-network"
 
 
 @pytest.mark.parametrize("command", ["run", "check", "plan", "probe"])
@@ -114,6 +125,18 @@ def test_check_says_how_many_probes_it_found(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stdout) == (0, "ok: 2 probes\n")
 
 
+def test_a_command_loads_only_what_it_needs(tmp_path: Path) -> None:
+    config = configured(tmp_path, "http://127.0.0.1:1/")
+    script = (
+        f"import sys; sys.argv = ['tocsin', 'check', '--config', {config!r}]\n"
+        "from tocsin.cli import app\n"
+        "try:\n    app()\n"
+        "finally:\n    print(sorted({'tocsin_chain', 'tocsin.daemon', 'tocsin.exposing', 'aiobotocore'} & set(sys.modules)))"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout.splitlines()[-1]) == (0, "[]"), ended.stderr
+
+
 def test_without_a_configuration_it_says_what_to_give(tmp_path: Path) -> None:
     ended = tocsin("check", cwd=tmp_path)
     assert ended.returncode == 2
@@ -128,3 +151,19 @@ def test_a_probe_that_is_not_there_is_answered_with_the_nearest(tmp_path: Path) 
 
 if __name__ == "__main__":
     HELP.write_text(listing(), "utf-8")  # REGENERATE: python -m tests.contract.test_command_line
+
+
+def test_a_runbook_page_has_the_readers_own_probes_and_values(tmp_path: Path) -> None:
+    """Also where the configuration cannot be read: then as it was shipped, and the reason on standard error."""
+    (tmp_path / "mine.yaml").write_text(
+        "version: 1\nprobes:\n  wipe-api: {kind: http, system: wipe, incident: api-outage, url: 'https://mine.example/healthz'}\n"
+    )
+    mine = tocsin("runbook", "api-outage", "--config", "mine.yaml", cwd=tmp_path)
+    assert "https://mine.example/healthz" in mine.stdout
+    assert "wipe-api-ready  " not in mine.stdout
+    plain = tocsin("runbook", "api-outage", cwd=tmp_path)
+    assert "{wipe-api.url}" in plain.stdout
+    assert "wipe-api-ready  " in plain.stdout
+    broken = tocsin("runbook", "api-outage", "--config", "none.yaml", cwd=tmp_path)
+    assert (broken.returncode, broken.stdout) == (0, plain.stdout)
+    assert broken.stderr.startswith("tocsin runbook: shown without your values: ")

@@ -8,14 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.estate.test_alexandria_faults import EFFECTS, FAULTS
+from tests.estate.test_faults import OF_ALEXANDRIA
+from tests.fault_batches import EFFECTS
 from tocsin.cli.rules import shipped_subject
+from tocsin.config import Registry, Sources, load
 from tocsin.paging.lint import Subject
 from tocsin_sandbox.faults import BY_NAME
 
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).parents[2]
 TOOL: dict[str, Any] = runpy.run_path(str(ROOT / "docs/coverage.py"))
+FAULTS = {drill.name: drill for drill in OF_ALEXANDRIA}
 COVERAGE = TOOL["read"](ROOT / "docs/coverage/alexandria.yaml")
 
 
@@ -57,6 +63,29 @@ def test_a_line_that_loses_its_probe_is_missed(shipped: Subject, number: int) ->
     lines = list(COVERAGE.lines)
     lines[number] = replace(lines[number], probes={})
     assert problems(replace(COVERAGE, lines=lines), shipped) == [f"{lines[number].asks}: no probe checks it"]
+
+
+def test_a_line_that_nothing_answers_on_a_host_is_missed(shipped: Subject) -> None:
+    first, second, *rest = COVERAGE.lines
+    lines = [replace(first, host=()), replace(second, host=["alexandria-pods"]), *rest]
+    assert problems(replace(COVERAGE, lines=lines), shipped) == [
+        f"{first.asks}: neither checked on a host nor said why not, or both",
+        f"{second.asks}: alexandria-quadlet has no alexandria-pods",
+    ]
+
+
+def test_the_sidecar_of_the_example_runs_the_profile_of_the_pod_on_the_charts_volume() -> None:
+    """``run`` is the chart's emptyDir at /var/run/alexandria; helm-kubernetes."""
+    patch = yaml.safe_load((ROOT / "deploy/kubernetes/alexandria-sidecar.yaml").read_text())
+    (sidecar,) = patch["spec"]["template"]["spec"]["containers"]
+    profile = sidecar["args"][sidecar["args"].index("--profile") + 1]
+    environ = {each["name"]: each["value"] for each in sidecar["env"]}
+    probes = load(Sources(profiles=(profile,), environ=environ), Registry.discover()).probes
+    mounts = {mount["name"]: mount["mountPath"] for mount in sidecar["volumeMounts"]}
+    (socket,) = probes["alexandria-orchestrator-socket"].settings.paths
+    assert Path(socket).parent == Path(mounts["run"])
+    named = {volume["name"] for volume in patch["spec"]["template"]["spec"]["volumes"]}
+    assert mounts.keys() - named == {"run"}, "the patch brings every other volume along"
 
 
 def test_a_probe_that_is_taken_from_the_profile_is_missed(shipped: Subject) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +11,17 @@ from typing import Any
 import pytest
 
 from tocsin.cli.rules import shipped_subject
+from tocsin.paging.drills.catalogue import Drill, read_catalogue
 from tocsin.paging.lint import Subject
 from tocsin_sandbox.faults import BY_NAME
+
+pytestmark = pytest.mark.thorough
 
 ROOT = Path(__file__).parents[2]
 TOOL: dict[str, Any] = runpy.run_path(str(ROOT / "docs/coverage.py"))
 COVERAGE = TOOL["read"](ROOT / "docs/coverage/wipe.yaml")
 CHECKED = [line for line in COVERAGE.lines if not line.exempt]
+DRILLS = read_catalogue([ROOT / "drills/wipe.yaml"])
 INCIDENTS = {
     "Keycloak outage": 10,
     "Signer outage": 16,
@@ -51,11 +56,34 @@ def test_the_table_is_what_the_lines_say(shipped: Subject) -> None:
     assert written == TOOL["text"](COVERAGE, shipped), "run `python docs/coverage.py`"
 
 
+def shows(drill: Drill) -> set[tuple[str, str]]:
+    """What the board says of it, on real servers or in the sandbox."""
+    shown = (
+        {(BY_NAME[drill.sandbox].expected_probe, BY_NAME[drill.sandbox].expected_reason)} if drill.sandbox else set()
+    )
+    return shown | ({(drill.shown.probe, drill.shown.reason), *drill.shown.also.items()} if drill.shown else set())
+
+
 @pytest.mark.parametrize("line", CHECKED, ids=lambda line: line.asks)
-def test_a_fault_of_the_line_turns_a_probe_of_it_red_for_a_reason_of_it(line: Any) -> None:
-    assert [name for name in line.faults if name not in BY_NAME] == []
-    shown = {(BY_NAME[name].expected_probe, BY_NAME[name].expected_reason) for name in line.faults}
+def test_a_drill_of_the_line_turns_a_probe_of_it_red_for_a_reason_of_it(line: Any) -> None:
+    assert [name for name in line.faults if name not in DRILLS] == []
+    shown = {pair for name in line.faults for pair in shows(DRILLS[name])}
     assert shown & {(probe, reason) for probe, reasons in line.probes.items() for reason in reasons}, shown
+
+
+def test_every_probe_of_the_profile_is_turned_red_by_a_drill_on_real_servers_of_its_own(shipped: Subject) -> None:
+    shown = {drill.shown.probe for drill in DRILLS.values() if drill.shown}
+    assert {name for name, spec in shipped.known.items() if spec.system == "wipe"} - shown == set()
+
+
+def test_each_section_is_linked_to_where_it_is() -> None:
+    """GitHub's anchors: what the page's headings are, without punctuation."""
+    table = (ROOT / "docs/coverage-wipe.md").read_text()
+    links = set(re.findall(r"\]\(\.\./runbooks/([^)#]+)#([^)]+)\)", table))
+    assert table.count("](../runbooks/") == len(re.findall(r"\]\(\.\./runbooks/[^)#]+#", table))
+    for file, anchor in links:
+        headings = re.findall(r"(?m)^#+ (.*)$", (ROOT / "runbooks" / file).read_text())
+        assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("probe", sorted({probe for line in CHECKED for probe in line.probes}))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tests.alert_routes import ROUTES, routed
 from tocsin.cli.application import app
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +21,7 @@ def pasted(profiles: list[str]) -> str:
     result = CliRunner().invoke(app, ["inhibitions", *options], env={"TOCSIN_CONFIG": ""})
     assert result.exit_code == 0, result.output
     reference = (ROOT / "deploy/alertmanager/alertmanager.yml").read_text()
-    place = reference.index("\ntemplates:")
+    place = reference.index("\nreceivers:")
     return reference[:place].rstrip() + "\n" + result.output.partition("inhibit_rules:\n")[2] + reference[place:]
 
 
@@ -29,7 +30,6 @@ def pasted(profiles: list[str]) -> str:
 def test_the_reference_configuration_with_the_printed_rules_is_clean(tmp_path: Path, profiles: list[str]) -> None:
     config = tmp_path / "alertmanager.yml"
     config.write_text(pasted(profiles))
-    (tmp_path / "tocsin.tmpl").write_text((ROOT / "deploy/alertmanager/tocsin.tmpl").read_text())
     run = subprocess.run(
         ["amtool", "check-config", str(config)], check=False, capture_output=True, text=True, timeout=30
     )
@@ -37,6 +37,12 @@ def test_the_reference_configuration_with_the_printed_rules_is_clean(tmp_path: P
     rules = config.read_text().count("source_matchers")
     assert f"{rules} inhibit rules" in run.stdout
     assert rules > (ROOT / "deploy/alertmanager/alertmanager.yml").read_text().count("source_matchers")
+
+
+@pytest.mark.estate
+@pytest.mark.parametrize(("labels", "receiver"), ROUTES)
+def test_the_reference_routes_each_alert_to_one_receiver(labels: tuple[str, ...], receiver: str) -> None:
+    assert routed(ROOT / "deploy/alertmanager/alertmanager.yml", labels) == receiver
 
 
 def test_nobody_needs_the_environment_of_the_platform() -> None:

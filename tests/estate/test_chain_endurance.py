@@ -275,7 +275,7 @@ async def _killed(platform: Platform, times: int, tmp_path: Path) -> None:
 
 
 async def test_killed_at_any_moment_it_resumes_with_a_valid_mark(platform: Platform, tmp_path: Path) -> None:
-    await _killed(platform, 6, tmp_path)
+    await _killed(platform, 4, tmp_path)
 
 
 @pytest.mark.long

@@ -13,10 +13,10 @@ from estate.servers.minio import MinIO
 from estate.servers.postgresql import PostgreSQL
 from tests.estate.chain_platform import NAME, Platform, emptied, own_database, without_processes
 from tocsin.sdk import HttpClient
+from tocsin.sdk.state_files import read_if_there
 from tocsin_chain import operations
 from tocsin_chain.capture import verify_bundle
 from tocsin_chain.operations import Refused, SignOff
-from tocsin_chain.vault import read_if_there
 
 pytestmark = pytest.mark.estate
 

@@ -31,7 +31,11 @@ pytestmark = pytest.mark.estate
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "dashboards").glob("*.json"))
 CAUSE, EFFECT = "wipe-cause", "wipe-effect"
-VARIABLES = {"$system": "wipe", "$__rate_interval": "15s"}
+CLUSTER = "north"
+VARIABLES = {"$system": "wipe", "$__rate_interval": "15s", "$cluster": CLUSTER, "$environment": ".*"}
+NAMED = {"sql_rows": ("unanchored-certificates", "proofs-awaiting-license"), "license_quota": ("license",)}
+"""Probes that a panel asks for by name; one of any other kind is named after it."""
+IN_CLUSTER = {"metric_relabel_configs": [{"target_label": "cluster", "replacement": CLUSTER}]}
 QUICK = "kind: http, system: wipe, incident: api-outage, every: 1s, timeout: 500ms, retry_every: 200ms"
 CONFIGURATION = """
 version: 1
@@ -66,7 +70,7 @@ def queries(files: list[Path]) -> Iterator[Query]:
             yield Query(f"{file.stem}: annotation {annotation['name']}", filled(annotation["expr"]))
         for variable in document["templating"]["list"]:
             if variable["type"] == "query":
-                asked = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["query"]["query"])
+                asked = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"])
                 assert asked is not None, variable["query"]
                 yield Query(f"{file.stem}: variable {variable['name']}", filled(f"group by ({asked[2]}) ({asked[1]})"))
 
@@ -83,13 +87,13 @@ QUERIES = list(queries(FILES))
 
 
 def measured(registry: Registry) -> Mapping[str, Entry]:
-    """One probe of each installed kind that measures all it can, twice where a label tells samples apart."""
+    """A probe of each installed kind that measures all it can, twice where a label tells samples apart."""
     now = time.time()
     found = {}
-    for kind in sorted(registry):
-        spec = ProbeSpec(f"wipe-measured-{kind}", kind, "wipe", "api-outage", settings=None)
+    for kind, name in [(each, name) for each in sorted(registry) for name in NAMED.get(each, (each,))]:
+        spec = ProbeSpec(f"wipe-measured-{name}", kind, "wipe", "api-outage", settings=None)
         samples = tuple(
-            Measurement(gauge, value, tuple(f"{label}-{value:.0f}" for label in gauge.labels))
+            Measurement(gauge, value, tuple(labelled(label, value) for label in gauge.labels))
             for gauge in registry[kind].gauges
             for value in ((0.0, 1.0) if gauge.labels else (1.0,))
         )
@@ -97,6 +101,10 @@ def measured(registry: Registry) -> Mapping[str, Entry]:
         state = ProbeState(Status.OK, now - 60, last_run_at=now, last_ok_at=now, last_status=Status.OK)
         found[spec.name] = Entry(spec, state, run, Counts({Status.OK: 1}))
     return found
+
+
+def labelled(label: str, value: float) -> str:
+    return ("seats", "tenants")[int(value)] if label == "resource" else f"{label}-{value:.0f}"
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +130,8 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
         server = Prometheus(
             rules=[ROOT / "alerts" / "tocsin.yaml"],
             jobs=[
-                ScrapeJob("tocsin", (f"127.0.0.1:{daemon.port}",)),
-                ScrapeJob("tocsin-measured", (f"127.0.0.1:{exporter.port}",)),
+                ScrapeJob("tocsin", (f"127.0.0.1:{daemon.port}",), more=IN_CLUSTER),
+                ScrapeJob("tocsin-measured", (f"127.0.0.1:{exporter.port}",), more=IN_CLUSTER),
             ],
         )
         stack.enter_context(server)
@@ -180,3 +188,25 @@ def test_what_is_not_scraped_leaves_its_panels_empty(prometheus: Prometheus) -> 
     for query in QUERIES:
         elsewhere = [re.sub(r'(=~?)"wipe', r'\1"elsewhere', expr) for expr in query.exprs]
         assert elsewhere == list(query.exprs) or not any(rows(prometheus, expr) for expr in elsewhere), elsewhere
+
+
+def test_what_is_in_another_cluster_or_environment_is_not_shown(prometheus: Prometheus) -> None:
+    """But for the choice of a cluster itself, and for the counts that say 0 when nothing is there."""
+    for query in QUERIES:
+        for expr in query.exprs:
+            for here, elsewhere in (
+                (f'cluster=~"{CLUSTER}"', 'cluster=~"south"'),
+                ('environment=~".*"', 'environment=~"x"'),
+            ):
+                moved = expr.replace(here, elsewhere)
+                assert moved == expr or rows(prometheus, moved) == 0, f"{query.place}: {moved}"
+                assert moved != expr or "variable" in query.place, f"{query.place} looks everywhere"
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_a_join_that_the_labels_page_shows_returns_rows(number: int, prometheus: Prometheus) -> None:
+    shown = re.findall(r"```promql\n(.*?)```", (ROOT / "docs" / "labels.md").read_text("utf-8"), re.DOTALL)
+    assert len(shown) == 2
+    joined = prometheus.query(shown[number].replace("wipe-db", CAUSE))
+    assert joined
+    assert all({"probe", "system", "incident"} <= set(row["metric"]) for row in joined)

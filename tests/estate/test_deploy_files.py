@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,54 @@ def test_grafana_of_compose_finds_the_dashboards_and_prometheus() -> None:
     assert list(mounts("grafana")[provider["options"]["path"]].glob("*.json"))
     (source,) = yaml.safe_load((ROOT / "deploy/grafana/datasource.yaml").read_text())["datasources"]
     assert (source["type"], source["url"]) == ("prometheus", "http://prometheus:9090")
+
+
+# Prometheus
+
+
+@pytest.mark.parametrize("name", ["servicemonitor", "scrapeconfig"])
+def test_the_operator_knows_every_field_of_the_examples(name: str) -> None:
+    """By the schema of its own CRD: a field that it does not have would be dropped without a word."""
+    (crd,) = ensure("crds").glob(f"*_{name}s.yaml")
+    manifest = yaml.safe_load((ROOT / "deploy" / "kubernetes" / f"{name}.yaml").read_text())
+    version = manifest["apiVersion"].rpartition("/")[2]
+    known = {
+        each["name"]: each["schema"]["openAPIV3Schema"] for each in yaml.safe_load(crd.read_text())["spec"]["versions"]
+    }
+    assert list(unknown(manifest["spec"], known[version]["properties"]["spec"], "spec")) == []
+    assert list(unknown({"jobNam": "x"}, known[version]["properties"]["spec"], "spec")) == ["spec.jobNam"]
+
+
+def unknown(value: object, schema: dict[str, Any], path: str) -> Iterator[str]:
+    """Where a manifest has a field that the schema does not, or a value that it does not allow."""
+    if isinstance(value, dict):
+        properties, others = schema.get("properties", {}), schema.get("additionalProperties")
+        for key, inner in value.items():
+            if key not in properties and not isinstance(others, dict):
+                yield f"{path}.{key}"
+            else:
+                yield from unknown(inner, properties.get(key, others), f"{path}.{key}")
+    elif isinstance(value, list):
+        for position, inner in enumerate(value):
+            yield from unknown(inner, schema["items"], f"{path}[{position}]")
+    elif value not in schema.get("enum", [value]):
+        yield f"{path}: {value}"
+
+
+def test_all_scrape_examples_ask_at_the_same_pace_and_let_the_probes_labels_stand() -> None:
+    page = next(
+        yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL) if "scrape_configs" in text
+    )
+    reference = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    monitor = yaml.safe_load((ROOT / "deploy/kubernetes/servicemonitor.yaml").read_text())["spec"]["endpoints"][0]
+    outside = yaml.safe_load((ROOT / "deploy/kubernetes/scrapeconfig.yaml").read_text())["spec"]
+    jobs = [page["scrape_configs"][0], *reference["scrape_configs"]]
+    assert {reference["global"]["scrape_interval"], jobs[0]["scrape_interval"]} == {"5s"}
+    assert {monitor["interval"], outside["scrapeInterval"]} == {"5s"}
+    assert all(job["honor_labels"] for job in jobs)
+    assert monitor["honorLabels"] is outside["honorLabels"] is True
+    names = [job["job_name"] for job in jobs] + [outside["jobName"]]
+    assert all("tocsin" in name for name in names), "an alert about absent replicas looks for it"
 
 
 # Units

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +164,99 @@ async def test_a_listener_that_speaks_something_else_is_no_grpc(tmp_path: Path) 
     for what in (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", b"SSH-2.0-OpenSSH_9.6\r\n"):
         async with saying(tmp_path / "other.sock", what) as path:
             assert (await look(path)).verdict == ("failed", "not_grpc")
+
+
+@asynccontextmanager
+async def http2(path: Path, fields: bytes) -> AsyncIterator[Path]:
+    """A listener that answers each stream with these fields, and ends it. RFC 9113, section 4.1."""
+    answering: set[asyncio.Task[None] | None] = set()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answering.add(asyncio.current_task())
+        with suppress(asyncio.IncompleteReadError):
+            await reader.readexactly(24)
+            writer.write(b"\0\0\0\4\0\0\0\0\0")
+            while True:
+                head = await reader.readexactly(9)
+                await reader.readexactly(int.from_bytes(head[:3]))
+                match head[3], head[4] & 1:
+                    case 1, _:
+                        writer.write(len(fields).to_bytes(3) + b"\1\5" + head[5:] + fields)
+                    case 4, 0:
+                        writer.write(b"\0\0\0\4\1\0\0\0\0")
+        writer.close()
+
+    async with await asyncio.start_unix_server(answer, str(path)):
+        yield path
+        await asyncio.gather(*filter(None, answering))  # each ends when its client has gone
+
+
+def literal(name: bytes, value: bytes) -> bytes:
+    """RFC 7541, section 6.2.2."""
+    return bytes([0, len(name)]) + name + bytes([len(value)]) + value
+
+
+OK, NOT_FOUND, ERROR = b"\x88", b"\x8d", b"\x8e"  # RFC 7541, appendix A: 8, 13 and 14
+GRPC = OK + literal(b"content-type", b"application/grpc")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [NOT_FOUND, ERROR, OK, OK + literal(b"content-type", b"text/html"), GRPC, literal(b":status", b"503")],
+    ids=["404", "500", "200", "html", "no status", "503"],
+)
+async def test_a_peer_that_speaks_http2_and_gives_no_status_of_grpc_is_no_grpc(tmp_path: Path, fields: bytes) -> None:
+    async with http2(tmp_path / "other.sock", fields) as path:
+        probed = await look(path)
+    assert probed.verdict == ("failed", "not_grpc"), probed.detail
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict"),
+    [
+        (2, ("failed", "not_serving")),
+        (8, ("failed", "not_serving")),
+        (12, ("ok", None)),
+        (16, ("unknown", "credentials_rejected")),
+    ],
+)
+async def test_a_health_service_that_answers_with_an_error_does_not_serve(
+    tmp_path: Path, status: int, verdict: tuple[str, str | None]
+) -> None:
+    fields = GRPC + literal(b"grpc-status", b"%d" % status) + literal(b"grpc-message", b"cannot parse the licence")
+    async with http2(tmp_path / "broken.sock", fields) as path:
+        assert (await look(path)).verdict == verdict
+
+
+async def test_a_leftover_does_not_hide_the_socket_on_which_somebody_listens(
+    orchestrator: Orchestrator, bound: Callable[..., Path]
+) -> None:
+    stale = bound("stale.sock", None)
+    assert (await look(stale, orchestrator.socket)).verdict == ("ok", None)
+    probed = await look(stale, orchestrator.socket.with_name("no.sock"))
+    assert (probed.verdict, probed.detail) == (("failed", "nobody_listening"), f"nobody listens on {stale}")
+
+
+async def test_a_full_queue_at_the_first_path_leaves_time_for_the_second(
+    orchestrator: Orchestrator, bound: Callable[..., Path]
+) -> None:
+    full = bound("full.sock", 0)
+    with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
+        for client in (first, second):
+            client.setblocking(False)
+            client.connect_ex(str(full))
+        assert (await look(full, orchestrator.socket, timeout=2.0)).verdict == ("ok", None)
+
+
+async def test_a_socket_of_datagrams_and_a_link_in_a_circle_are_no_sockets_to_connect_to(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagrams:
+        datagrams.bind(str(tmp_path / "datagrams.sock"))
+        probed = await look(tmp_path / "datagrams.sock")
+        assert probed.verdict == ("failed", "not_a_socket"), probed.detail
+    (tmp_path / "circle.sock").symlink_to(tmp_path / "circle.sock")
+    probed = await look(tmp_path / "circle.sock")
+    assert probed.verdict == ("failed", "not_a_socket")
+    assert probed.detail == f"{tmp_path}/circle.sock is a link that leads in a circle"
 
 
 async def test_a_listener_that_hangs_up_resets_the_connection(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ SCOPE = {"cluster": "c", "environment": "e"}
 
 def config() -> str:
     """The reference routing with Wipe's rules, every group looked at quickly."""
-    text = pasted(["wipe"]).replace("templates: ['tocsin.tmpl']", "")
+    text = pasted(["wipe"])
     return re.sub(r"group_wait: \w+", "group_wait: 300ms", text)
 
 
@@ -57,6 +57,30 @@ def test_what_waits_for_what(
     assert state(running, "TocsinWipeRealm", "suppressed") == "suppressed"
     assert state(running, "TocsinWipeLogin", "suppressed" if waits else "") == ("suppressed" if waits else "active")
     assert state(running, "TocsinWipeKeycloakDatabase") == "active"
+
+
+@pytest.mark.parametrize(
+    ("scope", "waits"),
+    [
+        pytest.param({}, True, id="while-an-incident-pages-its-tickets-wait"),
+        pytest.param({"drill": "true"}, False, id="a-drilled-page-holds-back-no-real-ticket"),
+        pytest.param({"cluster": "other"}, False, id="a-page-elsewhere-holds-back-nothing"),
+        pytest.param({"incident": "other"}, False, id="another-incident-is-another-matter"),
+    ],
+)
+def test_what_the_reference_itself_lets_wait(
+    alertmanager_factory: Callable[..., Alertmanager], scope: dict[str, str], waits: bool
+) -> None:
+    """Of probes that do not depend on each other."""
+    running = alertmanager_factory(config())
+    running.post_alerts(
+        [
+            alert("TocsinWipeMail", "wipe-mail", "page", **{"incident": "queues-and-workers", **scope}),
+            alert("TocsinWipeQueue", "wipe-queues", "ticket", incident="queues-and-workers"),
+        ]
+    )
+    assert state(running, "TocsinWipeMail") == "active"
+    assert state(running, "TocsinWipeQueue", "suppressed" if waits else "") == ("suppressed" if waits else "active")
 
 
 def test_a_probe_that_cannot_tell_or_is_overdue_explains_nothing(

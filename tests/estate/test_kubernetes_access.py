@@ -15,7 +15,7 @@ import pytest
 from estate.servers.kubelet import Kubelet
 from estate.servers.kubernetes import Kubernetes
 from tests.estate.test_kubernetes_secret import put
-from tests.kubernetes_pods import SELECTOR, create_alexandria
+from tests.kubernetes_pods import create_alexandria
 from tests.probing import Probed, probe_once
 from tocsin.sdk import kubernetes as client
 from tocsin.sdk import kubernetes_access, kubernetes_watch
@@ -23,6 +23,7 @@ from tocsin.sdk.kubernetes import KubernetesProbe
 from tocsin_probes.kubernetes_logs import KubernetesLogs
 from tocsin_probes.kubernetes_secret import KubernetesSecret
 from tocsin_probes.kubernetes_workload import KubernetesWorkload
+from tocsin_sandbox.kubernetes_objects import SELECTOR
 
 pytestmark = pytest.mark.estate
 
@@ -97,6 +98,39 @@ async def test_the_account_of_the_pod_we_run_in_is_used_without_a_kubeconfig(
         assert (await probe_once(probe)).verdict == ("ok", None)
 
 
+async def test_a_projected_token_that_rotates_in_the_pods_mount_is_picked_up(
+    kubernetes: Kubernetes, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kubelet writes a folder for each content and turns ``..data`` to it: pkg/volume/util/atomic_writer.go."""
+    create_alexandria(kubernetes, namespace)
+    monkeypatch.setattr(kubernetes_access, "MOUNT", tmp_path)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(kubernetes.port))
+    (tmp_path / "namespace").write_text(namespace)
+    (tmp_path / "ca.crt").write_bytes(kubernetes.authority.read_bytes())
+    (tmp_path / "token").symlink_to("..data/token")
+
+    def project(token: str, folder: str) -> None:
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "token").write_text(token)
+        (tmp_path / "..data_tmp").symlink_to(folder)
+        (tmp_path / "..data_tmp").replace(tmp_path / "..data")
+
+    rules = [{"apiGroups": [""], "resources": ["pods", "events"], "verbs": ["list", "watch"]}]
+    project("expired", "..1")
+    async with made(KubernetesWorkload, "", selector=SELECTOR) as probe:
+        assert (await probe_once(probe)).verdict == ("unknown", "credentials_rejected")
+        project(kubernetes.service_account_token(namespace, "prober", rules), "..2")
+        await settled(probe, None)
+        # What is renewed while the one before is still good is read after a while, not only when it is refused.
+        used = [(await kubernetes_access.read_access("")).authorization]
+        project(kubernetes.token_of(namespace, "prober"), "..3")
+        monkeypatch.setattr(probe.cluster(), "_access_until", 0.0)
+        used.append((await probe.cluster()._current_access()).authorization)
+        assert len(set(used)) == 2
+        assert (await probe_once(probe)).verdict == ("ok", None)
+
+
 async def test_a_kubeconfig_that_is_missing_or_broken_is_our_own_trouble(tmp_path: Path) -> None:
     for name, content in (("none", None), ("broken", "{]"), ("empty", "{}"), ("list", "[]")):
         if content is not None:
@@ -115,6 +149,10 @@ async def test_an_api_server_that_is_frozen_gone_or_back_is_told(
         assert (await probe_once(probe)).verdict == ("ok", None)
         own_kubernetes.pause()
         assert "timeout" in (await settled(probe, "dependency_unknown")).detail
+        secret = {"secret": "alexandria-license", "key": "license.key"}
+        async with made(KubernetesSecret, own_kubernetes.kubeconfig(), **secret) as asking:
+            probed = await probe_once(asking, timeout=1)
+        assert probed.verdict == ("unknown", "dependency_unknown"), probed.detail
         own_kubernetes.resume()
         await settled(probe, None)
         own_kubernetes.kill()

@@ -12,9 +12,10 @@ import pytest
 
 from estate.servers.kubelet import Kubelet
 from estate.servers.kubernetes import Kubernetes
-from tests.kubernetes_pods import SELECTOR, create_alexandria, ended, healthy, running, status, waiting
-from tests.probing import Probed, RealClock, probe_once
+from tests.kubernetes_pods import create_alexandria
+from tests.probing import Probed, RealClock, first, probe_once
 from tocsin_probes.kubernetes_logs import KubernetesLogs
+from tocsin_sandbox.kubernetes_objects import SELECTOR, ended, healthy, running, status, waiting
 
 pytestmark = pytest.mark.estate
 
@@ -125,11 +126,8 @@ async def test_what_a_container_said_before_it_was_restarted_is_read_too(node: N
         node.write("starting", ago=1)
         api = running("api", restartCount=1, lastState=ended("Error", 1, 9))
         node.kubernetes.set_pod_status(node.namespace, "alexandria-0", status(*healthy(api=api)))
-        for _ in range(100):
-            # The new log may be read before the API says that the container was restarted.
-            probed = await look()
-            if probed.outcome.findings:
-                break
+        # The new log may be read before the API says that the container was restarted.
+        probed = await first(look, lambda probed: bool(probed.outcome.findings), "what the container said before")
         assert probed.verdict == ("failed", "license_refused")
         assert "seen once" in (await look()).detail
 

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from estate.servers.kubernetes import Kubernetes
-from tests.kubernetes_pods import SELECTOR, create_alexandria, healthy, running, status
+from tests.kubernetes_pods import create_alexandria
 from tests.probing import Probed, probe_once
 from tocsin_probes.kubernetes_secret import KubernetesSecret
+from tocsin_sandbox.kubernetes_objects import SELECTOR, healthy, running, status
 
 pytestmark = pytest.mark.estate
 
@@ -87,3 +88,5 @@ async def test_a_value_that_changed_is_loaded_only_by_what_starts_after_it(
         while (probed := await look()).outcome.findings and time.monotonic() < deadline:
             pass
         assert probed.verdict == ("ok", None)
+        assert "every container started after its last change" in probed.detail
+        assert "no change of it waits to be loaded" in (await look()).detail

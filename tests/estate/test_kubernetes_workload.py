@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,20 +10,22 @@ from typing import Any
 import pytest
 
 from estate.servers.kubernetes import Kubernetes
-from tests.kubernetes_pods import (
+from tests.kubernetes_pods import create_alexandria, warn
+from tests.probing import Probed, RealClock, first, probe_once
+from tocsin.sdk.kubernetes import Cluster
+from tocsin_probes.kubernetes_workload import KubernetesWorkload
+from tocsin_sandbox.kubernetes_objects import (
     INSTANCE,
+    RELEASE,
     SELECTOR,
-    create_alexandria,
     ended,
     healthy,
+    release,
     running,
     stamp,
     status,
     waiting,
-    warn,
 )
-from tests.probing import Probed, RealClock, probe_once
-from tocsin_probes.kubernetes_workload import KubernetesWorkload
 
 pytestmark = pytest.mark.estate
 
@@ -45,11 +48,11 @@ async def watching(
 
 async def settled(look: Look, reason: str | None) -> Probed:
     """The first run that gives the reason: what was written must only come through the watch."""
-    for _ in range(200):
-        probed = await look()
-        if probed.outcome.reason == reason:
-            return probed
-    raise AssertionError(f"never {reason}; the last was {probed.verdict}: {probed.detail}")
+    return await first(look, lambda probed: probed.outcome.reason == reason, str(reason))
+
+
+def warnings(probed: Probed) -> list[str]:
+    return [each.gauge.name for each in probed.measurements if each.gauge.name == "tocsin_workload_warnings"]
 
 
 async def test_pods_that_run_are_well_and_measured(kubernetes: Kubernetes, namespace: str) -> None:
@@ -171,10 +174,7 @@ async def test_warnings_are_findings_when_chosen_and_counted_and_attached_otherw
     async with watching(kubernetes, namespace) as look:
         warn(kubernetes, namespace, "Unhealthy", "Readiness probe failed", about="alexandria-0")
         warn(kubernetes, namespace, "FailedMount", "secret not found", about="somebody-else")
-        for _ in range(100):
-            probed = await look()
-            if len([each for each in probed.measurements if each.gauge.name == "tocsin_workload_warnings"]) == 2:
-                break
+        probed = await first(look, lambda probed: len(warnings(probed)) == 2, "both warnings")
         assert probed.verdict == ("ok", None)
         assert probed.measured("tocsin_workload_warnings", reason="Unhealthy") == 1
         warn(kubernetes, namespace, "FailedMount", 'secret "alexandria-ee-license" not found', about="alexandria-0")
@@ -221,6 +221,53 @@ async def test_a_rollout_that_exceeded_its_deadline_is_stuck(kubernetes: Kuberne
         assert (await look()).verdict == ("failed", "rollout_stuck")
 
 
+async def test_of_a_release_only_labels_leave_the_server(
+    kubernetes: Kubernetes, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_alexandria(kubernetes, namespace)
+    kubernetes.call("POST", f"/api/v1/namespaces/{namespace}/secrets", release()).expect(201)
+    bodies: dict[str, bytes] = {}
+    read = Cluster.read
+
+    async def recorded(self: Cluster, ctx: Any, path: str, *more: Any, **options: Any) -> bytes:
+        bodies[path] = await read(self, ctx, path, *more, **options)
+        return bodies[path]
+
+    monkeypatch.setattr(Cluster, "read", recorded)
+    async with watching(kubernetes, namespace, helm_release=RELEASE) as look:
+        assert (await look()).verdict == ("ok", None)
+    [answer] = bodies.values()
+    assert json.loads(answer)["items"][0]["metadata"]["labels"]["status"] == "deployed"
+    assert set(json.loads(answer)["items"][0]) <= {"kind", "apiVersion", "metadata"}
+    assert release()["data"]["release"].encode() not in answer
+
+
+async def test_a_pod_that_is_being_replaced_is_not_missed(kubernetes: Kubernetes, namespace: str) -> None:
+    """As a StatefulSet does it: the next pod of the name is created when the one before has ended."""
+    create_alexandria(kubernetes, namespace, nodeName="node-1")
+    path = f"/api/v1/namespaces/{namespace}/pods/alexandria-0"
+    async with watching(kubernetes, namespace, later=0) as look:
+        assert (await look()).verdict == ("ok", None)
+        kubernetes.call("DELETE", f"{path}?gracePeriodSeconds=30").expect(200)
+
+        def gone(probed: Probed) -> bool:
+            assert probed.verdict == ("ok", None), probed.detail
+            return probed.detail == "0 of 0 pods are ready"
+
+        await first(look, gone, "that the pod is gone")
+    async with watching(kubernetes, namespace, later=151) as look:
+        assert (await look()).verdict == ("failed", "no_pods")
+
+
+async def test_an_eviction_counts_although_a_pod_of_the_same_name_is_well(
+    kubernetes: Kubernetes, namespace: str
+) -> None:
+    warn(kubernetes, namespace, "Evicted", "The node was low on resource: memory.", about="alexandria-0")
+    create_alexandria(kubernetes, namespace)
+    async with watching(kubernetes, namespace) as look:
+        assert (await look()).verdict == ("failed", "evicted")
+
+
 async def test_a_release_is_judged_by_the_labels_of_its_newest_revision(
     kubernetes: Kubernetes, namespace: str, tmp_path: Any
 ) -> None:
@@ -247,3 +294,7 @@ async def test_a_release_is_judged_by_the_labels_of_its_newest_revision(
         probed = await look()
         assert probed.verdict == ("failed", "release_failed")
         assert probed.detail == "revision 2 of alexandria-ee is failed"
+        kubernetes.helm("uninstall", "alexandria-ee", "-n", namespace, "--keep-history")
+        probed = await look()
+        assert probed.verdict == ("failed", "release_failed")
+        assert probed.detail == "revision 2 of alexandria-ee is uninstalled"

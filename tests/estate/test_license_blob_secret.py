@@ -17,7 +17,7 @@ async def test_a_licence_is_read_from_its_secret_with_no_more_than_get_on_it(
     kubernetes: Kubernetes, namespace: str
 ) -> None:
     settings = LicenseBlob.Settings.model_validate(
-        {"namespace": namespace, "source": {"secret": "licence"}, "encoding": "jwt", "trusted_keys": TRUSTED}
+        {"namespace": namespace, "source": {"secret": "other, licence"}, "encoding": "jwt", "trusted_keys": TRUSTED}
     )
     rules = [
         {"apiGroups": [""], "resources": [each.resource], "verbs": [each.verb], "resourceNames": [*each.names]}
@@ -38,6 +38,6 @@ async def test_a_licence_is_read_from_its_secret_with_no_more_than_get_on_it(
     try:
         probed = await probe_once(probe)
         assert probed.verdict == ("unknown", "credentials_rejected")
-        assert f"we may not get secrets licence in namespace {namespace}" in probed.detail
+        assert f"we may not get secrets other in namespace {namespace}" in probed.detail
     finally:
         await probe.close()

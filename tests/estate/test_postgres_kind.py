@@ -179,6 +179,60 @@ async def test_wal_that_is_written_and_not_archived_is_told_and_an_idle_server_i
         assert seen.measured("tocsin_postgres_unarchived_bytes") > 1 << 20
 
 
+class PacedArchive(PostgreSQL):
+    """Archives a segment once the test lets it, instead of trying in vain and resting for a minute."""
+
+    def __init__(self) -> None:
+        super().__init__(settings={"archive_mode": "on", "wal_level": "replica"})
+        let = f"test -e {self.folder}/%f -o -e {self.folder}/all"
+        self.settings["archive_command"] = f"until {let}; do sleep 0.02; done"
+
+    def let(self, segment: str) -> None:
+        (self.folder / segment).touch()
+
+
+async def test_an_archiver_that_falls_behind_is_told_though_it_moves() -> None:
+    with PacedArchive() as server:
+        server.create_role("monitor", "monitor")
+        server.execute("CREATE TABLE t (v text)")
+        memory: dict[str, Any] = {}
+
+        async def run(after: float) -> Probed:
+            settings = Postgres.Settings.model_validate(
+                {"dsn": server.dsn(user="monitor", password="monitor"), "limits": {"archive_age": "15m"}}
+            )
+            return await probe_once(Postgres(settings), memory=memory, clock=RealClock(after))
+
+        def write_a_segment() -> str:
+            server.execute("INSERT INTO t SELECT md5(n::text) FROM generate_series(1, 2000) n")
+            ((name,),) = server.execute("SELECT pg_walfile_name(pg_switch_wal())")
+            return name
+
+        async def archived(name: str) -> None:
+            server.let(name)
+            for _ in range(400):
+                if server.execute(f"SELECT last_archived_wal >= '{name}' FROM pg_stat_archiver") == [("t",)]:
+                    return
+                await asyncio.to_thread(server.execute, "SELECT pg_sleep(0.1)")
+            raise AssertionError(f"{name} is not archived")
+
+        # Two segments are written in each quarter of an hour and one of them is archived.
+        verdicts, waiting = [], []
+        for quarter in range(4):
+            waiting += [write_a_segment(), write_a_segment()]
+            verdicts.append((await run(quarter * 870)).outcome.reason)
+            await archived(waiting.pop(0))
+        server.let("all")
+        assert verdicts == [None, None, None, "not_archived"]
+
+
+async def test_a_limit_for_archiving_on_a_server_that_archives_nothing_is_unknown(primary: PostgreSQL) -> None:
+    seen = await look(primary, limits={"archive_age": "15m"})
+    assert seen.verdict == ("unknown", "archiving_off"), seen.detail
+    assert seen.detail == "archive_mode is off: unset limits.archive_age, or watch what archives"
+    assert (await look(primary)).verdict == ("ok", None)
+
+
 async def test_a_replica_that_lost_its_primary_lags(primary: PostgreSQL, replica: PostgreSQL) -> None:
     replica.execute("ALTER SYSTEM SET primary_conninfo = ''; SELECT pg_reload_conf()")
     try:

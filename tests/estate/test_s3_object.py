@@ -99,6 +99,6 @@ async def test_what_is_missing_or_denied_is_told_apart(minio: MinIO, bucket: str
     own = {"dsn": rows.dsn, "query": QUERY, "key_column": "object_key"}
     assert (await fetch(minio, bucket, **own)).verdict == ("unknown", "nothing_to_sample")
     assert (await fetch(minio, bucket, **own, empty_ok=True)).verdict == ("ok", None)
-    assert (await fetch(minio, bucket, **own | {"key_column": "path"})).verdict == ("unknown", "query_error")
+    assert (await fetch(minio, bucket, **own | {"key_column": "path"})).verdict == ("unknown", "column_missing")
     rows.execute("INSERT INTO certificates VALUES (NULL, NULL)")
     assert (await fetch(minio, bucket, **own)).verdict == ("failed", "object_missing")

@@ -72,7 +72,11 @@ def listening_addresses(server: Server) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize(
+    "name",
+    # Those two take their time to start, and tests of faults freeze, kill and restart them too.
+    [pytest.param(name, marks=pytest.mark.long) if name in ("keycloak", "kubernetes") else name for name in MAKERS],
+)
 def test_a_server_freezes_restarts_on_its_port_and_leaves_nothing_behind(name: str) -> None:
     server = MAKERS[name]()
     port = server.port
@@ -239,6 +243,7 @@ def test_keycloak_changes_a_realms_issuer_and_closes_it(keycloak: Keycloak, real
     assert request("GET", keycloak.discovery_url(realm)).status == 200
 
 
+@pytest.mark.long
 def test_keycloak_is_not_ready_without_its_postgresql(keycloak_on_postgresql: Keycloak, postgresql: PostgreSQL) -> None:
     assert keycloak_on_postgresql.ready()
     postgresql.kill()

@@ -18,6 +18,7 @@ import pytest
 from estate.servers.prometheus import Prometheus, ScrapeJob
 from tests import plugins
 from tests.daemon import Daemon
+from tests.exposing_certificates import Authority
 
 pytestmark = [pytest.mark.estate, pytest.mark.timeout(300)]
 
@@ -25,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 SHORTER = (
     (r"^(\s+)for: [1-9]\d*m$", r"\1for: 2s"),
     (r"keep_firing_for: \w+", "keep_firing_for: 2s"),
-    (r"(heartbeat_timestamp_seconds\)) > 60", r"\1 > 3"),
+    (r"vector\(60\)", "vector(3)"),
     (r"\[(5|10|15)m\]", "[20s]"),
 )
 """Waiting times of alerts/tocsin.yaml, and what stands for them here."""
@@ -76,15 +77,21 @@ class Watched:
         raise AssertionError(f"not within {seconds:.0f} s: {what}; firing: {sorted(self.prometheus.firing())}")
 
 
-@pytest.fixture(scope="module")
-def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    folder = tmp_path_factory.mktemp("silence")
+def shortened(folder: Path) -> Path:
+    """The shipped rules, with shorter waiting times."""
     rules = folder / "tocsin.yaml"
     text = (ROOT / "alerts/tocsin.yaml").read_text()
     for pattern, by in SHORTER:
         text, changed = re.subn(pattern, by, text, flags=re.MULTILINE)
         assert changed, pattern
     rules.write_text(text)
+    return rules
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    folder = tmp_path_factory.mktemp("silence")
+    rules = shortened(folder)
     (folder / "dsn").write_text("postgresql://nobody@127.0.0.1:1/x")
     config = folder / "config.yaml"
     config.write_text(configuration(folder))
@@ -95,6 +102,49 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
             Prometheus(rules=[rules], jobs=[ScrapeJob("tocsin", (f"127.0.0.1:{daemon.port}",))])
         )
         yield Watched(daemon, prometheus, folder)
+
+
+WEB = "tls_server_config: {cert_file: web.crt, key_file: web.key}\n"
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Watched, Authority]]:
+    """A daemon that is scraped by TLS, and who issues its certificate: five days are left of it."""
+    folder = tmp_path_factory.mktemp("guarded")
+    authority = Authority(folder)
+    authority.issue("web", days=5)
+    (folder / "web.yml").write_text(WEB)
+    config = folder / "config.yaml"
+    config.write_text("version: 1\nprobes: {p: {kind: tcp, system: mine, incident: i, address: '127.0.0.1:1'}}\n")
+    environment = {"TOCSIN_WEB_CONFIG_FILE": str(folder / "web.yml")}
+    daemon = Daemon(folder, ["--config", str(config)], environment=environment)
+    tls = {"scheme": "https", "tls_config": {"ca_file": str(folder / "ca.crt")}}
+    job = ScrapeJob("tocsin", (f"127.0.0.1:{daemon.port}",), more=tls)
+    daemon.start(wait=False)
+    try:
+        with Prometheus(rules=[shortened(folder)], jobs=[job]) as prometheus:
+            yield Watched(daemon, prometheus, folder), authority
+    finally:
+        daemon.stop()
+
+
+def test_a_certificate_of_the_daemon_that_ends_soon_is_a_ticket_until_it_is_renewed(
+    guarded: tuple[Watched, Authority],
+) -> None:
+    watched, authority = guarded
+    watched.fires("TocsinCertificateExpiring", severity="ticket", system="tocsin")
+    authority.issue("web", days=90)
+    watched.is_silent("TocsinCertificateExpiring")
+
+
+def test_a_web_configuration_that_is_refused_is_a_ticket_until_it_is_corrected(
+    guarded: tuple[Watched, Authority],
+) -> None:
+    watched, _ = guarded
+    (watched.folder / "web.yml").write_text(WEB.replace("cert_file", "cert_fiel"))
+    watched.fires("TocsinWebConfigRefused", severity="ticket", system="tocsin")
+    (watched.folder / "web.yml").write_text(WEB)
+    watched.is_silent("TocsinWebConfigRefused")
 
 
 def test_the_watchdog_always_fires_and_the_others_do_not(watched: Watched) -> None:

@@ -151,6 +151,20 @@ async def test_public_verification_is_logged_and_says_nothing_internal(asking: A
     assert not {"tenant_id", "organization_id"} & answer.keys()
 
 
+async def test_both_files_of_a_certificate_are_downloaded_with_a_token_and_not_without(asking: Asking) -> None:
+    """``S3_BUCKET_CERTIFICATES``: "certificate PDFs and canonical JSON"; recovery: "sample certificate PDF and canonical
+    JSON downloads"."""
+    token = await asking.token("exawipe")
+    pdf, document = (asking.variables[f"TOCSIN_WIPE_DOWNLOAD_{kind}_URL"] for kind in ("PDF", "JSON"))
+    assert [(await asking.ask(url))[0] for url in (pdf, document)] == [401, 401]
+    status, body = await asking.ask(pdf, token=token)
+    assert (status, body[:5], body.rstrip()[-5:]) == (200, "%PDF-", "%%EOF")
+    status, answer = await asking.ask(document, token=token)
+    assert (status, type(answer)) == (200, dict)
+    unknown = pdf.replace(pdf.split("/")[-2], str(uuid.uuid4()))
+    assert (await asking.ask(unknown, token=token))[0] == 404
+
+
 # Alexandria EE ------------------------------------------------------------------------------------------------------
 
 
@@ -168,7 +182,7 @@ async def test_ready_is_503_while_nobody_answers_at_the_orchestrators_socket(ask
 
 async def test_the_licence_has_its_published_fields(asking: Asking) -> None:
     variables = asking.variables
-    api, token = variables["TOCSIN_ALEXANDRIA_POD_URL"], variables["TOCSIN_ALEXANDRIA_ADMIN_TOKEN"]
+    api, token = variables["TOCSIN_ALEXANDRIA_POD_URL"], asking.session.estate.alexandria_api.admin.issue()
     status, public = await asking.ask(f"{api}/license")
     fields = {"tier", "expires_at", "current_seats", "max_seats", "current_tenants", "max_tenants"}
     assert (status, public.keys()) == (200, fields)
@@ -182,7 +196,7 @@ async def test_the_licence_has_its_published_fields(asking: Asking) -> None:
 async def test_administration_tells_of_the_parts_the_backends_and_the_chain(asking: Asking) -> None:
     """``GET /admin/status``, ``GET /admin/llm``, ``POST /admin/audit/verify`` with ``verified: true``."""
     variables = asking.variables
-    api, token = variables["TOCSIN_ALEXANDRIA_POD_URL"], variables["TOCSIN_ALEXANDRIA_ADMIN_TOKEN"]
+    api, token = variables["TOCSIN_ALEXANDRIA_POD_URL"], asking.session.estate.alexandria_api.admin.issue()
     _, parts = await asking.ask(f"{api}/admin/status", token=token)
     assert (parts["orchestrator"], parts["api"]) == ("up", "up")
     _, answer = await asking.ask(f"{api}/admin/llm", token=token)
@@ -196,7 +210,7 @@ async def test_administration_tells_of_the_parts_the_backends_and_the_chain(aski
 async def test_a_full_quota_is_refused_with_402(asking: Asking) -> None:
     """``{"error": "quota_exceeded", "resource": "tenants", "limit": 10, "current": 10}``."""
     variables = asking.variables
-    api, token = variables["TOCSIN_ALEXANDRIA_POD_URL"], variables["TOCSIN_ALEXANDRIA_ADMIN_TOKEN"]
+    api, token = variables["TOCSIN_ALEXANDRIA_POD_URL"], asking.session.estate.alexandria_api.admin.issue()
     await asking.session.switches.cause("tenants-exhausted")
     try:
         status, answer = await asking.ask(f"{api}/admin/tenants", "POST", token, json={"slug": "one-more"})

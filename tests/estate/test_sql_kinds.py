@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from estate.servers.postgresql import PostgreSQL
 from tests.probing import Probed, RealClock, probe_once
+from tocsin.config import Registry, Sources, load
 from tocsin.sdk import Outcome
 from tocsin_probes.job_queue import JobQueue
 from tocsin_probes.sql_rows import SqlRows
@@ -132,10 +135,54 @@ async def test_unix_times_in_seconds_and_milliseconds_and_dates_are_times(tables
 
 async def test_a_query_that_cannot_run_is_unknown_and_says_what_the_server_said(tables: Tables) -> None:
     dividing = "SELECT 1 WHERE 1 / (random() * 0)::int = 1"
-    for query in ("SELECT * FROM absent", "SELECT absent FROM certificates", "SELECT 1 FROM", dividing):
+    for query in ("SELECT 1 FROM", dividing):
         seen = await tables.rows(query=query, time_column="")
         assert seen.verdict == ("unknown", "query_error"), query
     assert "division by zero" in seen.detail
+
+
+async def test_a_name_in_a_query_that_does_not_exist_is_told_with_what_brought_it_in(
+    tables: Tables, tmp_path: Path
+) -> None:
+    """As a configuration file has it: a literal name is the query's, one from a variable is the variable's."""
+    query = "SELECT id, ${TIME:-created_at} AS at, ${PAYLOAD:-d.payload->>'id'} AS p FROM ${TABLE:-certificates} d"
+    tables.execute("ALTER TABLE certificates ADD payload jsonb")
+    for variables, reason, change in (
+        ({"TABLE": "Certs"}, "table_missing", "set TABLE (query)"),
+        ({"TABLE": "audit.certs"}, "table_missing", "set TABLE (query)"),
+        ({"TIME": "made_at"}, "column_missing", "set TIME (query)"),
+        ({"PAYLOAD": "d.body->>'id'"}, "column_missing", "set PAYLOAD (query)"),
+    ):
+        seen = await probe_once(_configured(tmp_path, {"dsn": tables.dsn, "query": query}, variables))
+        assert seen.verdict == ("unknown", reason), seen.detail
+        assert seen.detail.endswith(f"; {change}"), seen.detail
+    tables.execute("ALTER TABLE certificates RENAME id TO number")
+    seen = await probe_once(_configured(tmp_path, {"dsn": tables.dsn, "query": query}, {}))
+    assert seen.verdict == ("unknown", "column_missing")
+    assert seen.detail.endswith("; set query"), seen.detail
+
+
+def _configured(folder: Path, settings: dict[str, Any], variables: dict[str, str]) -> SqlRows:
+    file = folder / "tocsin.yaml"
+    probe = {"kind": "sql_rows", "system": "shop", "incident": "stale"} | settings
+    file.write_text(json.dumps({"version": 1, "probes": {"rows": probe}}))
+    configuration = load(Sources(file, environ=variables), Registry.discover())
+    return SqlRows(configuration.probes["rows"].settings)
+
+
+async def test_rows_that_become_more_too_fast_are_growing_though_few(tables: Tables) -> None:
+    memory: dict[str, Any] = {}
+    clock = RealClock()
+    verdicts = []
+    for hour in range(6):
+        clock.offset = hour * 3600
+        count = 3 if hour < 4 else 8
+        tables.execute(f"INSERT INTO certificates SELECT n, 1, '', '', now() FROM generate_series(1, {count}) n")
+        settings = {"dsn": tables.dsn, "query": QUERY, "limits": {"growth": {"rows": 9, "over": "2h30m"}}}
+        probe = SqlRows(SqlRows.Settings.model_validate(settings))
+        verdicts.append((await probe_once(probe, memory=memory, clock=clock)).outcome)
+    assert [each.reason for each in verdicts] == [None, None, None, None, "growing", "growing"]
+    assert verdicts[4].detail == "11 more rows within 2h30m, the limit is 9"
 
 
 async def test_a_query_that_would_write_is_refused_by_the_server(tables: Tables) -> None:
@@ -189,6 +236,99 @@ async def test_an_old_job_is_a_backlog_and_one_that_is_due_later_is_not(tables: 
     assert seen.measured("tocsin_queue_oldest_seconds", queue="proofs.retry") == pytest.approx(3600, abs=5)
 
 
+async def test_jobs_that_are_scheduled_for_later_are_no_backlog_and_hide_none(tables: Tables) -> None:
+    tables.execute("""
+        INSERT INTO jobs (queue, status, created_at)
+        SELECT 'proofs.retry', 'pending', now() + interval '1 day' FROM generate_series(1, 600)""")
+    seen = await tables.queues(limits={"depth": 500})
+    assert seen.verdict == ("ok", None), seen.detail
+    assert seen.measured("tocsin_queue_jobs", queue="proofs.retry", status="pending") == 600
+    assert seen.measured("tocsin_queue_scheduled_jobs", queue="proofs.retry") == 600
+    tables.execute("INSERT INTO jobs (queue, status) SELECT 'proofs.retry', 'pending' FROM generate_series(1, 3)")
+    assert (await tables.queues(limits={"depth": 2})).detail.startswith("proofs.retry: 3 jobs wait (limit 2)")
+
+
+async def test_a_job_without_a_time_is_due_now(tables: Tables) -> None:
+    tables.execute("INSERT INTO jobs (queue, status, created_at) VALUES ('proofs.retry', 'pending', NULL)")
+    memory: dict[str, Any] = {}
+    clock = RealClock()
+    own = {"limits": {"depth": 0, "stalled": "10m"}}
+    assert reasons((await tables.queues(memory, clock, **own)).outcome) == {("backlog", "proofs.retry")}
+    clock.offset = 700
+    seen = await tables.queues(memory, clock, **own)
+    assert reasons(seen.outcome) == {("backlog", "proofs.retry"), ("stalled", "proofs.retry")}
+    assert seen.measured("tocsin_queue_oldest_seconds", queue="proofs.retry") == 0
+
+
+async def test_times_of_every_type_are_due_or_not(tables: Tables) -> None:
+    for kind, at in (
+        ("timestamp", "(now() AT TIME ZONE 'Asia/Tokyo') + interval '{} hours'"),
+        ("date", "now()::date + {}"),
+        ("bigint", "extract(epoch FROM now())::bigint + {} * 3600"),
+        ("double precision", "extract(epoch FROM now()) * 1000 + {} * 3600000"),
+        ("numeric", "extract(epoch FROM now()) + {} * 3600"),
+    ):
+        tables.execute(f"""
+            CREATE TABLE tasks (queue text, status text, at {kind});
+            INSERT INTO tasks VALUES ('q', 'pending', {at.format(-1)}), ('q', 'pending', {at.format(2)})""")
+        seen = await tables.queues(table="tasks", time_column="at", queues="q", time_zone="Asia/Tokyo")
+        assert seen.measured("tocsin_queue_scheduled_jobs", queue="q") == 1, kind
+        tables.execute("DROP TABLE tasks")
+
+
+async def test_jobs_that_are_taken_are_measured_a_minute(tables: Tables) -> None:
+    memory: dict[str, Any] = {}
+    clock = RealClock()
+    tables.execute("INSERT INTO jobs (queue, status) SELECT 'proofs.retry', 'pending' FROM generate_series(1, 50)")
+    assert "tocsin_queue_taken_per_minute" not in {
+        m.gauge.name for m in (await tables.queues(memory, clock)).measurements
+    }
+    tables.execute("UPDATE jobs SET status = 'running' WHERE id <= 30")
+    tables.execute("""
+        INSERT INTO jobs (queue, status, created_at)
+        SELECT 'proofs.retry', 'pending', now() + interval '1 minute' FROM generate_series(1, 50)""")
+    clock.offset = 120
+    seen = await tables.queues(memory, clock)
+    assert seen.measured("tocsin_queue_taken_per_minute", queue="proofs.retry") == pytest.approx(15, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    "index", ["(queue, status, created_at)", "(status)", "(queue, created_at) WHERE status <> 'done'", "(created_at)"]
+)
+async def test_statuses_that_nobody_configured_are_never_green(tables: Tables, index: str) -> None:
+    """The status is a text: a name that no job has finds nothing, for ever."""
+    tables.execute(f"""
+        CREATE TABLE tasks (queue text, status text, created_at timestamptz);
+        CREATE INDEX ON tasks {index};
+        INSERT INTO tasks SELECT 'proofs.retry', CASE n % 9 WHEN 0 THEN 'ready' ELSE 'done' END, now()
+        FROM generate_series(1, 99) n""")
+    wrong = await tables.queues(table="tasks", waiting_statuses="queued")
+    assert wrong.verdict == ("unknown", "status_unlisted")
+    assert wrong.detail.endswith("; set waiting_statuses")
+    assert "ready" in wrong.detail
+    right = await tables.queues(table="tasks", waiting_statuses="ready")
+    assert right.verdict == ("ok", None), right.detail
+    listed = await tables.queues(table="tasks", waiting_statuses="queued", ended_statuses="done")
+    assert listed.verdict == ("unknown", "status_unlisted")
+    assert listed.detail.startswith("jobs have the status ready,")
+    tables.execute("DELETE FROM tasks WHERE status = 'ready'")
+    assert (await tables.queues(table="tasks", waiting_statuses="queued", ended_statuses="done")).verdict == (
+        "ok",
+        None,
+    )
+
+
+async def test_a_status_that_was_seen_once_is_right_though_nothing_waits_now(tables: Tables) -> None:
+    memory: dict[str, Any] = {}
+    tables.execute("INSERT INTO jobs (queue, status) VALUES ('proofs.retry', 'pending'), ('proofs.retry', 'done')")
+    assert (await tables.queues(memory)).verdict == ("ok", None)
+    tables.execute("UPDATE jobs SET status = 'done'")
+    memory["statuses"][1] = 0
+    assert (await tables.queues(memory)).verdict == ("ok", None)
+    corrected = await tables.queues(memory, waiting_statuses="retry")
+    assert corrected.verdict == ("unknown", "status_unlisted"), "what was seen under another setting proves nothing"
+
+
 async def test_a_queue_that_nobody_takes_from_is_stalled_though_more_arrive(tables: Tables) -> None:
     memory: dict[str, Any] = {}
     clock = RealClock()
@@ -218,6 +358,28 @@ async def test_dead_letters_are_counted_by_queue_from_a_table_or_a_query(tables:
         assert reasons(seen.outcome) == {("dead_letters", "proofs.retry"), ("dead_letters", "surprise")}
         assert seen.measured("tocsin_queue_dead_letters", queue="proofs.retry") == 2
     assert (await tables.queues(dead_letters=source, limits={"dead_letters": 2})).verdict == ("ok", None)
+
+
+async def test_the_newest_dead_letter_is_measured_and_their_growth_limited(tables: Tables) -> None:
+    memory: dict[str, Any] = {}
+    clock = RealClock()
+    own: dict[str, Any] = {
+        "waiting_statuses": (),
+        "dead_letters": {"table": "dead_jobs", "time_column": "failed_at"},
+        "limits": {"dead_letters": 100, "growth": {"rows": 5, "over": "1h"}},
+    }
+    tables.execute("INSERT INTO dead_jobs (queue) SELECT 'proofs.retry' FROM generate_series(1, 50)")
+    seen = await tables.queues(memory, clock, **own)
+    assert seen.verdict == ("ok", None)
+    newest = seen.measured("tocsin_queue_dead_letter_newest_timestamp_seconds", queue="proofs.retry")
+    assert newest == pytest.approx(clock.wall(), abs=5)
+    tables.execute("INSERT INTO dead_jobs (queue) SELECT 'proofs.retry' FROM generate_series(1, 6)")
+    clock.offset = 1800
+    grown = await tables.queues(memory, clock, **own)
+    assert reasons(grown.outcome) == {("growing", "proofs.retry")}
+    assert grown.detail == "proofs.retry: 6 more dead letters within 1h, the limit is 5"
+    clock.offset = 6000
+    assert (await tables.queues(memory, clock, **own)).verdict == ("ok", None)
 
 
 async def test_without_queues_every_queue_that_waits_is_watched(tables: Tables) -> None:
@@ -271,7 +433,7 @@ async def test_the_names_and_tables_of_empty_pgmq_twins_are_never_green(tables: 
     assert "proofs.validated" in named.detail
     table = await tables.queues(table="pgmq.q_proofs_validated")
     assert table.verdict == ("unknown", "wrong_queue_source")
-    honest = await tables.queues(queues="mail_out")
+    honest = await tables.queues(queues="mail_out", ended_statuses="done")
     assert honest.verdict == ("ok", None)
 
 

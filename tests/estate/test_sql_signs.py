@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from estate.servers.postgresql import PostgreSQL
 from tests.probing import Probed, RealClock, probe_once
@@ -70,7 +71,9 @@ async def test_a_sign_of_life_in_a_wrong_zone_is_unknown_rather_than_well(tables
 
 
 async def test_a_heartbeat_query_that_cannot_run_is_unknown(tables: Tables) -> None:
-    assert (await beat(tables, "SELECT at FROM absent")).verdict == ("unknown", "query_error")
+    assert (await beat(tables, "SELECT at FROM absent")).verdict == ("unknown", "table_missing")
+    assert (await beat(tables, "SELECT absent FROM beats")).verdict == ("unknown", "column_missing")
+    assert (await beat(tables, "SELECT 1 / 0 FROM beats WHERE false")).verdict == ("unknown", "query_error")
     assert (await beat(tables, dsn=tables.stranger)).verdict == ("unknown", "credentials_rejected")
 
 
@@ -145,9 +148,34 @@ async def test_a_rate_is_held_against_the_same_hour_of_earlier_weeks(tables: Tab
     log(tables, 25, "RATE_LIMITED")
     high = await rate(tables, memory, clock, **own)
     assert reasons(high) == {("rate_high", "past")}
-    assert high.detail == "7.0 a minute, usual at this hour are 2.0"
+    assert high.detail == "7.0 a minute, usual at this hour are 2.0; from 1 sources, the busiest causes 100%"
 
 
 async def test_an_event_query_that_cannot_run_is_unknown(tables: Tables) -> None:
-    for own in ({"event_column": "outcome"}, {"query": "SELECT 1 FROM absent"}, {"time_column": "result"}):
-        assert (await rate(tables, **own)).verdict == ("unknown", "query_error"), own
+    cases: list[tuple[dict[str, Any], str, str | None]] = [
+        ({"event_column": "outcome"}, "column_missing", "set event_column"),
+        ({"query": "SELECT 1 FROM absent"}, "table_missing", "set query"),
+        ({"time_column": "result"}, "column_missing", None),
+    ]
+    for own, reason, change in cases:
+        seen = await rate(tables, **own)
+        assert seen.verdict == ("unknown", reason), own
+        assert change is None or seen.detail.endswith(f"; {change}"), seen.detail
+
+
+async def test_few_sources_and_many_are_told_apart_and_rows_without_a_source_are_none_of_them(tables: Tables) -> None:
+    limits = {"source_share": 0.8, "sources": 20, "identifiers": 20, "min_events": 10}
+    log(tables, 60, "RATE_LIMITED", ip="NULL", certificate="n::text")
+    assert (await rate(tables, limits=limits)).verdict == ("ok", None)
+    log(tables, 60, "RATE_LIMITED", ip="('10.0.0.' || n)")
+    many = await rate(tables, limits=limits | {"per_minute": 1})
+    assert reasons(many) == {("rate_high", "limit"), ("many_sources", "")}
+    assert many.detail == "24.0 a minute, the limit is 1; from 60 sources, the busiest causes 1%"
+    log(tables, 900, "RATE_LIMITED")
+    assert ("few_sources", "") in reasons(await rate(tables, limits=limits))
+
+
+def test_identifiers_without_a_source_are_refused_since_all_would_look_like_one() -> None:
+    settings = {"dsn": "postgresql://db/app", "query": "SELECT 1", "events": "X", "identifier_column": "certificate"}
+    with pytest.raises(ValidationError, match="identifier_column needs source_column"):
+        EventRate.Settings.model_validate(settings)

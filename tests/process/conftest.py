@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ def target() -> Iterator[Target]:
 def start(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
     daemons: list[Daemon] = []
 
-    def started(config: Path, **options: dict[str, str]) -> Daemon:
+    def started(config: Path, **options: Any) -> Daemon:
         daemon = Daemon(tmp_path, ["--config", str(config)], **options)
         daemons.append(daemon)
         return daemon.start()

@@ -27,6 +27,21 @@ def test_a_file_that_was_missing_at_a_reload_is_taken_up_when_it_comes(
     assert daemon.log.read_text().count("the new configuration is refused") == 1
 
 
+def test_control_targets_that_cannot_be_read_change_nothing_and_what_follows_is_taken_up(
+    tmp_path: Path, target: Target, start: Callable[..., Daemon]
+) -> None:
+    config = write(tmp_path / "c.yaml", http_probe("first", target.url))
+    daemon = start(config, environment=SOON)
+    for control in ("http://gw:99999/", "tcp://gw:0", "dns://gw:abc"):
+        write(config, http_probe("second", target.url)).write_text(f"controls: ['{control}']\n" + config.read_text())
+        assert daemon.get("/-/reload", method="POST")[0] == 400
+        assert daemon.value("tocsin_config_last_reload_successful") == 0
+        assert daemon.probes().keys() == {"first"}
+    write(config, http_probe("second", target.url))
+    daemon.until(lambda: daemon.probes().keys() == {"second"}, "to read what is right again")
+    daemon.until(lambda: daemon.probes()["second"]["status"] == "ok", "to run it")
+
+
 def test_another_value_in_the_env_file_is_taken_up(
     tmp_path: Path, target: Target, start: Callable[..., Daemon]
 ) -> None:

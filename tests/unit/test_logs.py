@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import logging
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -48,3 +51,20 @@ def test_nothing_is_logged_to_standard_output(capsys: pytest.CaptureFixture[str]
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "careful" in captured.err
+
+
+class Full(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def flush(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_a_log_that_cannot_be_written_is_nobodys_failure(style: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Full())
+    monkeypatch.setattr(logging.Handler, "handleError", lambda *_: pytest.fail("the handler met an error"))
+    configure_logs("info", style)
+    structlog.get_logger("tocsin.test").error("a line")
+    logging.getLogger("other").error("a line")

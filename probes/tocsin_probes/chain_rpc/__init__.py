@@ -198,10 +198,26 @@ class ChainRpc(Probe):
                 raise answer
         balance, mined, pending = map(quantity, answers)
         ctx.measure(_BALANCE, balance, provider=through.label)
-        ctx.measure(_WAITING, max(0, pending - mined))
-        return [replace(found, component="sender") for found in self._judge_sender(ctx, balance, mined, pending)]
+        waiting = pending - mined if pending > mined else await self._queued(ctx, through)
+        ctx.measure(_WAITING, waiting)
+        return [replace(found, component="sender") for found in self._judge_sender(ctx, balance, mined, waiting)]
 
-    def _judge_sender(self, ctx: ProbeContext, balance: int, mined: int, pending: int) -> Iterator[Finding]:
+    async def _queued(self, ctx: ProbeContext, through: Provider) -> int:
+        """Transactions behind a gap in the nonces, which the pending count does not have. Only the node's pool knows
+        (go-ethereum, "txpool namespace"); one that does not tell is asked again after a day."""
+        if ctx.memory.get("no_txpool", 0.0) > ctx.now():
+            return 0
+        try:
+            (answer,) = await through.ask(ctx, [Call("txpool_contentFrom", (self.settings.sender,))])
+        except (ProbeFault, OSError):
+            answer = None
+        queued = answer.get("queued") if isinstance(answer, dict) else None
+        if not isinstance(queued, dict):
+            ctx.memory["no_txpool"] = ctx.now() + 86400.0
+            return 0
+        return len(queued)
+
+    def _judge_sender(self, ctx: ProbeContext, balance: int, mined: int, waiting: int) -> Iterator[Finding]:
         floor = self.settings.min_balance_wei
         left = days_left(ctx.memory, ctx.now(), balance, floor)
         if left is not None:
@@ -210,9 +226,9 @@ class ChainRpc(Probe):
             yield Finding.of(ChainReason.BALANCE_LOW, f"{balance} wei, the limit is {floor}")
         elif left is not None and left < self.settings.min_days:
             yield Finding.of(ChainReason.BALANCE_ENDING, f"{balance} wei last for {left:.1f} days")
-        stuck = stuck_for(ctx.memory, ctx.now(), mined, pending)
+        stuck = stuck_for(ctx.memory, ctx.now(), mined, waiting)
         if stuck > self.settings.nonce_patience:
-            detail = f"{pending - mined} waiting, none mined for {format_duration(round(stuck))}"
+            detail = f"{waiting} waiting, none mined for {format_duration(round(stuck))}"
             yield Finding.of(ChainReason.NONCE_STUCK, detail)
 
     async def _authorization(self, ctx: ProbeContext, through: Provider) -> list[Finding]:
@@ -243,13 +259,14 @@ class ChainRpc(Probe):
             return [replace(explain(error), component="anchor")]
         if anchor is None:
             return []
+        strange = list(anchors.elsewhere(anchor, self.settings.chain_id or 0))
         answers = await through.ask(ctx, anchor.calls())
         for answer in answers:
             if isinstance(answer, RpcError):
                 raise answer
         if isinstance(answers[0], dict):
             ctx.measure(_CONFIRMATIONS, anchors.confirmations_of(answers[0], head))
-        return list(anchors.judge(anchor, answers, head, settings.confirmations))
+        return [*strange, *anchors.judge(anchor, answers, head, settings.confirmations)]
 
 
 def _origin_of(url: Secret) -> tuple[str, ...]:

@@ -25,19 +25,23 @@ class AnchorSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, arbitrary_types_allowed=True)
 
     dsn: Secret
+    """A role that may read what the query asks for, and needs no more."""
     query: Select
     """One SELECT whose first row is the anchor to look up: ``tx_hash`` and, if wanted, ``payload`` (text in hex, or
-    bytea), which the transaction's input or events must hold. Leave out anchors too young to have been mined."""
+    bytea), which the transaction's input or events must hold, and ``chain_id`` (``137``, ``0x89`` or ``eip155:137``),
+    which must be the configured one. Leave out anchors too young to have been mined."""
     confirmations: int = Field(default=1, ge=1)
     """With fewer it is ``anchor_unconfirmed``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """One recorded anchor; both in lower-case hex, ``payload`` without 0x and empty when it is not given."""
+    """One recorded anchor; both in lower-case hex, ``payload`` without 0x and empty when it is not given. ``chain_id``
+    None: not recorded."""
 
     tx_hash: str
     payload: str = ""
+    chain_id: int | None = None
 
     def calls(self) -> tuple[Call, Call]:
         """What to ask a provider about it."""
@@ -50,7 +54,7 @@ class Anchor:
 async def recorded(ctx: ProbeContext, settings: AnchorSettings) -> Anchor | None:
     """The anchor that the database gives; None when it has none. Raises `ProbeFault`."""
     reasons = {"42501": CommonReason.CREDENTIALS_REJECTED, "42": Reason.QUERY_ERROR, "22": Reason.QUERY_ERROR}
-    async with read_only(ctx, settings.dsn, reasons) as connection:
+    async with read_only(ctx, settings.dsn, reasons, settings) as connection:
         row = await connection.fetchrow(f"SELECT * FROM (\n{settings.query}\n) AS q LIMIT 1")
     if row is None:
         return None
@@ -59,7 +63,14 @@ async def recorded(ctx: ProbeContext, settings: AnchorSettings) -> Anchor | None
     tx_hash, payload = _hex(row["tx_hash"]), _hex(row.get("payload") or "")
     if not _HASH.fullmatch("0x" + tx_hash):
         raise ProbeFault(Reason.ANCHOR_NOT_FOUND, f"{quoted(str(row['tx_hash']))} is no transaction hash")
-    return Anchor("0x" + tx_hash, payload)
+    return Anchor("0x" + tx_hash, payload, chain_id_of(row.get("chain_id")))
+
+
+def elsewhere(anchor: Anchor, chain_id: int) -> Iterator[Finding]:
+    """What is wrong when an anchor is recorded as one of another chain: nobody will find it by that."""
+    if anchor.chain_id not in (None, chain_id):
+        detail = f"{anchor.tx_hash[:18]}… is recorded on the chain {anchor.chain_id}, not {chain_id}"
+        yield Finding.of(Reason.WRONG_CHAIN, detail, "anchor")
 
 
 def judge(anchor: Anchor, answers: Sequence[Any], head: int, confirmations: int) -> Iterator[Finding]:
@@ -81,6 +92,18 @@ def judge(anchor: Anchor, answers: Sequence[Any], head: int, confirmations: int)
     found = confirmations_of(receipt, head)
     if found < confirmations:
         yield Finding.of(Reason.ANCHOR_UNCONFIRMED, f"{shown} has {found} of {confirmations}", "anchor")
+
+
+def chain_id_of(value: Any) -> int | None:
+    """As recorded; None when it is not. A chain by name cannot be compared: raises `ProbeFault` (query_error)."""
+    text = str(value or "").strip().lower().removeprefix("eip155:")
+    if not text:
+        return None
+    try:
+        return int(text, 16) if text.startswith("0x") else int(text)
+    except ValueError:
+        detail = f"chain_id is {quoted(text)}, no number; leave it out of the anchor query, or translate it there"
+        raise ProbeFault(Reason.QUERY_ERROR, detail) from None
 
 
 def confirmations_of(receipt: Any, head: int) -> int:

@@ -32,10 +32,10 @@ def days_left(memory: MutableMapping[str, Any], now: float, balance: int, floor:
     return float(max(0, balance - floor) / (spent / span) / 86400)
 
 
-def stuck_for(memory: MutableMapping[str, Any], now: float, mined: int, pending: int) -> float:
+def stuck_for(memory: MutableMapping[str, Any], now: float, mined: int, waiting: int) -> float:
     """Seconds for which transactions have been waiting while none was mined; 0 when none waits."""
     known, since = memory.get("nonce", (mined, now))
-    if pending <= mined or known != mined:
+    if waiting <= 0 or known != mined:
         since = now
     memory["nonce"] = [mined, since]
     return float(now - since)

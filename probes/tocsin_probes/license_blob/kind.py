@@ -8,10 +8,9 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Self
-from urllib.parse import quote
 
 from cryptography.exceptions import InvalidSignature
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from tocsin.sdk import (
     CommonReason,
@@ -24,11 +23,13 @@ from tocsin.sdk import (
     Secret,
     Severity,
     TlsSettings,
+    Words,
 )
 from tocsin.sdk.faults import explain, quoted
 from tocsin.sdk.http import HttpUrl, origin
 from tocsin.sdk.json_paths import JsonPath, find
 from tocsin.sdk.kubernetes import KubernetesProbe, KubernetesSettings, Permission
+from tocsin.sdk.login import Login, fetch
 from tocsin.sdk.postgres import unix_time
 from tocsin_probes.license_blob.signed import Armor, Encoding, Signed, opened, public_key
 
@@ -59,7 +60,8 @@ class Source(BaseModel):
     value: Secret | None = None
     """The text itself, from a variable."""
     file: str = ""
-    secret: str = ""
+    secret: Annotated[Words, Field(max_length=10)] = ()
+    """The Secret's name, or several: the first that exists counts."""
     key: str = "license.key"
     """The key in the Secret."""
 
@@ -71,7 +73,8 @@ class Source(BaseModel):
 
 
 class Claims(BaseModel):
-    """Where in the signed document each value is, as JMESPath. Empty: not there."""
+    """Where in the signed document each value is, as JMESPath; empty when it has none. A path that finds nothing is a
+    contract that is missing: a licence that names its end otherwise would have none."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -80,20 +83,24 @@ class Claims(BaseModel):
     tier: JsonPath = "tier"
     seats: JsonPath = "seat_count"
     tenants: JsonPath = "tenant_count"
+    entitlements: JsonPath = ""
 
 
 class Running(BaseModel):
-    """The document that says which licence runs, and where in it each value is."""
+    """The document that says which licence runs, and where in it each value is, as JMESPath; empty when it does not
+    say. What both tell is compared."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     url: HttpUrl
     headers: Mapping[str, Secret] = {}
+    login: Login | None = None
     tls: TlsSettings = TlsSettings()
     expires_at: JsonPath = "expires_at"
     tier: JsonPath = "tier"
     seats: JsonPath = "max_seats"
     tenants: JsonPath = "max_tenants"
+    entitlements: JsonPath = ""
 
 
 class LicenseBlob(KubernetesProbe):
@@ -122,10 +129,14 @@ class LicenseBlob(KubernetesProbe):
 
         def targets(self) -> tuple[str, ...]:
             api = super().targets() if self.source.secret else ()
-            return (*api, origin(self.running.url)) if self.running else api
+            running = self.running
+            if running is None:
+                return api
+            login = running.login.targets() if running.login else ()
+            return tuple(dict.fromkeys((*api, origin(running.url), *login)))
 
         def permissions(self) -> tuple[Permission, ...]:
-            return (Permission("get", "secrets", names=(self.source.secret,)),) if self.source.secret else ()
+            return (Permission("get", "secrets", names=self.source.secret),) if self.source.secret else ()
 
     class Reason(ReasonEnum):
         MISSING = "missing", "There is no licence where it should be."
@@ -154,7 +165,7 @@ class LicenseBlob(KubernetesProbe):
         findings = [*self._judge_signature(signed)]
         if findings:
             return Outcome.of(findings)
-        expires_at = self._expiry(signed.document)
+        expires_at = self._end(settings.claims.expires_at, signed.document, "claims", findings)
         if expires_at is not None:
             ctx.measure(_EXPIRY, expires_at)
             if expires_at <= ctx.now():
@@ -171,12 +182,13 @@ class LicenseBlob(KubernetesProbe):
         elif source.file:
             blob = await asyncio.to_thread(_read, source.file, self.Reason.MISSING)
         else:
+            name, found = await self.first_secret(ctx, source.secret)
             namespace = self.settings.chosen_namespace()
-            path = f"/api/v1/namespaces/{quote(namespace, safe='')}/secrets/{quote(source.secret, safe='')}"
-            found = await self.cluster().get(ctx, path)
-            text = ((found or {}).get("data") or {}).get(source.key)
+            if found is None:
+                raise ProbeFault(self.Reason.MISSING, f"no Secret {' or '.join(source.secret)} in {namespace}")
+            text = (found.get("data") or {}).get(source.key)
             if not text:
-                raise ProbeFault(self.Reason.MISSING, f"no {source.key} in the Secret {source.secret} of {namespace}")
+                raise ProbeFault(self.Reason.MISSING, f"no {source.key} in the Secret {name} of {namespace}")
             blob = base64.b64decode(text)
         if not blob.strip():
             raise ProbeFault(self.Reason.MISSING, "it is empty")
@@ -201,9 +213,12 @@ class LicenseBlob(KubernetesProbe):
         which = f"the key {signed.kid}" if signed.kid is not None else "any of the trusted keys"
         yield Finding.of(self.Reason.SIGNATURE_INVALID, f"does not verify with {which}")
 
-    def _expiry(self, document: Any) -> float | None:
-        path = self.settings.claims.expires_at
+    def _end(self, path: str, document: Any, where: str, findings: list[Finding]) -> float | None:
+        """The end of a licence in Unix seconds; None when it has none, or when that cannot be told."""
         value = find(path, document) if path else None
+        if value is None:
+            findings += _not_there(where, "expires_at", path)
+            return None
         try:
             return unix_time(value)
         except ProbeFault:
@@ -213,26 +228,53 @@ class LicenseBlob(KubernetesProbe):
         self, ctx: ProbeContext, running: Running, document: Any, expires_at: float | None
     ) -> list[Finding]:
         headers = {name: value.reveal() for name, value in running.headers.items()}
+        findings: list[Finding] = []
         try:
             async with asyncio.timeout(ctx.remaining() * _SHARE):
-                answer = (await ctx.http.fetch("GET", running.url, headers=headers, tls=running.tls)).expect(200)
-            runs = answer.json()
-            differing = [*self._differing(running, document, runs)]
-            runs_until = unix_time(find(running.expires_at, runs)) if running.expires_at else None
+                answer = await fetch(ctx, running.login, "GET", running.url, headers=headers, tls=running.tls)
+            runs = answer.expect(200).json()
+            differing = [*self._differing(running, document, runs, findings)]
+            runs_until = self._end(running.expires_at, runs, "running", findings)
         except (ProbeFault, OSError) as error:
-            detail = f"which licence runs cannot be told: {explain(error).detail}"
+            told = explain(error)
+            if told.reason == CommonReason.CONTRACT_MISSING:
+                return [told]
+            detail = f"which licence runs cannot be told: {told.detail}"
             return [Finding.of(CommonReason.DEPENDENCY_UNKNOWN, detail)]
         # Documents round the end to a day; a renewal moves it by more.
         if expires_at is not None and runs_until is not None and abs(expires_at - runs_until) > DAY:
             differing.append(f"installed {_until(expires_at)}, running {_until(runs_until)}")
-        return [Finding.of(self.Reason.DIFFERS_FROM_RUNNING, "; ".join(differing))] if differing else []
+        if differing:
+            findings.append(Finding.of(self.Reason.DIFFERS_FROM_RUNNING, "; ".join(differing)))
+        return findings
 
-    def _differing(self, running: Running, document: Any, runs: Any) -> Iterator[str]:
-        for name in ("tier", "seats", "tenants"):
+    def _differing(self, running: Running, document: Any, runs: Any, findings: list[Finding]) -> Iterator[str]:
+        """How what is installed differs from what runs; what is not where it should be goes to ``findings``."""
+        for name in ("tier", "seats", "tenants", "entitlements"):
             here, there = getattr(self.settings.claims, name), getattr(running, name)
-            installed, present = find(here, document) if here else None, find(there, runs) if there else None
-            if installed is not None and present is not None and installed != present:
+            if not here or not there:
+                continue
+            installed, present = _unordered(find(here, document)), _unordered(find(there, runs))
+            if installed is None:
+                findings += _not_there("claims", name, here)
+            elif present is None:
+                findings += _not_there("running", name, there)
+            elif installed != present:
                 yield f"{name}: installed {quoted(str(installed))}, running {quoted(str(present))}"
+
+
+def _not_there(where: str, name: str, path: str) -> list[Finding]:
+    """Nothing when there is no path: then it has none."""
+    if not path:
+        return []
+    what = "the licence" if where == "claims" else "what runs"
+    detail = f"`{path}` finds nothing in {what}: set {where}.{name}, to nothing when there is none"
+    return [Finding.of(CommonReason.CONTRACT_MISSING, detail, name)]
+
+
+def _unordered(value: Any) -> Any:
+    """A list in an order of its own: that of entitlements means nothing."""
+    return sorted(value, key=str) if isinstance(value, list) else value
 
 
 def _read(path: str, missing: ReasonEnum) -> bytes:

@@ -53,6 +53,7 @@ class OidcRealm(Probe):
         metadata_url: OptionalUrl = None
         """Where the metadata is read; by default the issuer's own well-known address."""
         jwks_url: OptionalUrl = None
+        """Where the keys are fetched instead of where the metadata says, as clients are configured."""
         """Where the keys are read; by default the metadata's ``jwks_uri``."""
         ask_token_endpoint: bool = True
         """Send the token endpoint an empty form, which is the only way to see that a realm is disabled."""

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Literal, Self
 from urllib.parse import urlencode
 
 from pydantic import model_validator
 
 from tocsin.model import CommonReason, Finding, Outcome, ReasonEnum, Secret, Severity, Status
-from tocsin.sdk import HttpResponse, Probe, ProbeContext, ProbeFault, ProbeSettings, Seconds, TlsSettings
+from tocsin.sdk import ByteCount, HttpResponse, Probe, ProbeContext, ProbeFault, ProbeSettings, Seconds, TlsSettings
+from tocsin.sdk.documents import is_html, is_json, is_pdf
 from tocsin.sdk.faults import explain, quoted, status_finding
 from tocsin.sdk.http import FORM, HttpUrl, OptionalUrl, origin, shown_url
 from tocsin.sdk.oidc import (
@@ -32,6 +34,7 @@ from tocsin.sdk.oidc import (
 )
 from tocsin.sdk.quantities import format_duration
 from tocsin_probes.oidc_token.admin import Admin, why_refused
+from tocsin_probes.oidc_token.logins import Login, login
 
 MAX_BACK_OFF = 86400.0
 
@@ -43,17 +46,23 @@ class OidcToken(Probe):
 
     class Settings(ProbeSettings):
         issuer: HttpUrl
+        """The issuer that clients are configured with; tokens must name it to the letter."""
         metadata_url: OptionalUrl = None
         """Where the metadata is read; by default the issuer's own well-known address."""
         token_url: OptionalUrl = None
         jwks_url: OptionalUrl = None
+        """Where the keys are fetched instead of where the metadata says, as clients are configured."""
         logout_url: OptionalUrl = None
         """By default these three come from the metadata."""
         grant: Literal["password", "client_credentials"] = "client_credentials"
         client_id: str
+        """A client of the realm that is allowed this grant."""
         client_secret: Secret | None = None
+        """Of a confidential client; a public one has none."""
         username: str = ""
+        """A user of the probe's own, for the password grant."""
         password: Secret | None = None
+        """That user's."""
         scope: str = ""
         audience: str = ""
         """What ``aud`` must hold; empty: not looked at."""
@@ -65,6 +74,10 @@ class OidcToken(Probe):
         admin: Admin | None = None
         accept_url: OptionalUrl = None
         """A harmless GET of the platform's API that must accept the token."""
+        accept_type: Literal["any", "pdf", "json"] = "any"
+        """What it must give: a whole PDF or JSON, with the status 200; or anything but a page of HTML."""
+        max_bytes: ByteCount = 10 << 20
+        """A larger answer of ``accept_url`` is ``unexpected_body``."""
         tls: TlsSettings = TlsSettings()
 
         @model_validator(mode="after")
@@ -103,13 +116,18 @@ class OidcToken(Probe):
     """The credentials that were refused last, by this instance."""
 
     async def run(self, ctx: ProbeContext) -> Outcome:
-        resting = self._resting(ctx)
-        if resting is not None:
-            return Outcome.of([resting])
+        known = login(self.settings.token_url or self.settings.asked, self._grant())
+        if self._rests(ctx, known):
+            return Outcome.of([await self._rest(ctx, known)])
         metadata = await self._metadata(ctx)
-        answer = await self._post(ctx, self._endpoint(metadata, "token_endpoint"), self._grant())
-        if answer.status != 200:
-            return Outcome.of([await self._refusal(ctx, answer, metadata)])
+        async with known.turn:
+            # Another probe may just have been refused.
+            if self._rests(ctx, known):
+                return Outcome.of([await self._rest(ctx, known)])
+            answer = await self._post(ctx, self._endpoint(metadata, "token_endpoint"), self._grant())
+            if answer.status != 200:
+                return Outcome.of([await self._refusal(ctx, answer, known)])
+            known.refused = None
         ctx.memory.pop("refused", None)
         granted = read_object(answer)
         # Whatever the token turns out to be worth, there is time left to close its session.
@@ -151,36 +169,44 @@ class OidcToken(Probe):
     async def _post(self, ctx: ProbeContext, url: str, form: Mapping[str, str]) -> HttpResponse:
         return await ctx.http.fetch("POST", url, headers=FORM, body=urlencode(form), tls=self.settings.tls)
 
-    def _resting(self, ctx: ProbeContext) -> Finding | None:
-        """What is said without asking while the provider is left alone after it refused our credentials."""
-        refused = ctx.memory.get("refused")
-        if refused is None or ctx.now() >= refused["until"]:
-            return None
-        if self._refused is not None and self._refused != tuple(self._grant().values()):
-            return None
+    def _rests(self, ctx: ProbeContext, known: Login) -> bool:
+        """Whether the provider is left alone, because it refused these credentials of us or of another probe."""
+        own = ctx.memory.get("refused")
+        if own is not None and self._refused in (None, tuple(self._grant().values())):
+            known.refused = max(known.refused or own, own, key=lambda refused: refused["until"])
+        return known.refused is not None and ctx.now() < known.refused["until"]
+
+    async def _rest(self, ctx: ProbeContext, known: Login) -> Finding:
+        """What is said meanwhile. Whether the user is locked is asked by the first who may ask."""
+        refused, admin = known.refused or {}, self.settings.admin
+        ctx.memory["refused"] = refused
+        if admin is not None and refused.get("unexplained"):
+            url = admin.token_url or self._endpoint(await self._metadata(ctx), "token_endpoint")
+            locked, told = await why_refused(ctx, admin, url, self.settings.username, self.settings.tls)
+            refused = {**refused, "unexplained": False, "locked": locked, "said": f"{refused['said']}; {told}"}
+        known.refused = ctx.memory["refused"] = refused
+        self._refused = tuple(self._grant().values())
         reason = self.Reason.ACCOUNT_LOCKED if refused["locked"] else CommonReason.CREDENTIALS_REJECTED
         left = format_duration(max(1, round(refused["until"] - ctx.now())))
         return Finding.of(reason, f"{refused['said']}; not asked again for {left}")
 
-    async def _refusal(self, ctx: ProbeContext, answer: HttpResponse, metadata: Mapping[str, Any]) -> Finding:
+    async def _refusal(self, ctx: ProbeContext, answer: HttpResponse, known: Login) -> Finding:
         error, description = oauth_error(answer)
         said = f"HTTP {answer.status}" + (f": {quoted(f'{error} {description}'.strip(), 200)}" if error else "")
         if not is_about_credentials(error, description):
             if answer.status in (400, 401, 403) and error:
                 return Finding.of(self.Reason.GRANT_REFUSED, said)
             return status_finding(answer.status, said, Status.FAILED)
-        locked = False
-        if self.settings.admin is not None and error == "invalid_grant":
-            token_url = self.settings.admin.token_url or self._endpoint(metadata, "token_endpoint")
-            locked, told = await why_refused(
-                ctx, self.settings.admin, token_url, self.settings.username, self.settings.tls
-            )
-            said = f"{said}; {told}"
         before = ctx.memory.get("refused")
         wait = min(2 * before["wait"], MAX_BACK_OFF) if before else self.settings.back_off
-        ctx.memory["refused"] = {"until": ctx.now() + wait, "wait": wait, "locked": locked, "said": said}
-        self._refused = tuple(self._grant().values())
-        return self._resting(ctx) or Finding.of(CommonReason.CREDENTIALS_REJECTED, said)
+        known.refused = {
+            "until": ctx.now() + wait,
+            "wait": wait,
+            "locked": False,
+            "unexplained": error == "invalid_grant",
+            "said": said,
+        }
+        return await self._rest(ctx, known)
 
     async def _judge(self, ctx: ProbeContext, metadata: Mapping[str, Any], granted: Mapping[str, Any]) -> list[Finding]:
         settings = self.settings
@@ -191,15 +217,28 @@ class OidcToken(Probe):
         keys = read_keys(answer.expect(200, unauthorized=Status.FAILED))
         found = list(self._judge_token(token, keys, ctx.now()))
         if settings.accept_url and not found:
-            bearer = {"Authorization": f"Bearer {token}"}
-            accepted = await ctx.http.fetch("GET", settings.accept_url, headers=bearer)
-            said = f"HTTP {accepted.status} from {shown_url(settings.accept_url)}"
-            if accepted.status in (401, 403):
-                found.append(Finding.of(self.Reason.TOKEN_NOT_ACCEPTED, said, "api"))
-            elif not 200 <= accepted.status <= 299:
-                finding = status_finding(accepted.status, said, Status.FAILED)
-                found.append(Finding(finding.reason, finding.status, finding.severity, "api", said))
+            found += await self._accepted(ctx, settings.accept_url, token)
         return found
+
+    async def _accepted(self, ctx: ProbeContext, url: str, token: str) -> list[Finding]:
+        """What is wrong with the API's answer to the token's bearer."""
+        settings = self.settings
+        bearer = {"Authorization": f"Bearer {token}"}
+        answer = await ctx.http.fetch("GET", url, headers=bearer, max_bytes=settings.max_bytes)
+        said = f"HTTP {answer.status} from {shown_url(url)}"
+        if answer.status in (401, 403):
+            return [Finding.of(self.Reason.TOKEN_NOT_ACCEPTED, said, "api")]
+        if answer.status != 200 and (settings.accept_type != "any" or not 200 <= answer.status <= 299):
+            return [replace(status_finding(answer.status, said, Status.FAILED), component="api")]
+        if answer.truncated:
+            detail = f"{said}: more than {settings.max_bytes} bytes"
+            return [Finding.of(CommonReason.UNEXPECTED_BODY, detail, "api")]
+        # Parsing megabytes would hold the loop.
+        if await asyncio.to_thread(_is_of, settings.accept_type, answer):
+            return []
+        wanted = {"any": "HTML, where an API answers", "pdf": "no whole PDF", "json": "no JSON"}[settings.accept_type]
+        detail = f"{said}: {wanted}; it begins {quoted(answer.body)}"
+        return [Finding.of(CommonReason.UNEXPECTED_BODY, detail, "api")]
 
     def _judge_token(self, token: str, keys: tuple[VerificationKey, ...], now: float) -> Iterator[Finding]:
         """Signature first: claims that nobody signed are nobody's word. RFC 7519 section 4.1."""
@@ -239,15 +278,29 @@ class OidcToken(Probe):
         refresh = granted.get("refresh_token")
         if not isinstance(refresh, str):
             return []
+        try:
+            # Less than what is left: the run's own end would hide all that was found.
+            async with asyncio.timeout(ctx.remaining() * 0.8):
+                answer = await self._log_out(ctx, metadata, refresh)
+        except (OSError, ValueError, ProbeFault) as error:
+            return [Finding.of(self.Reason.LOGOUT_FAILED, explain(error).detail, "session")]
+        if answer.status in (200, 204):
+            return []
+        return [Finding.of(self.Reason.LOGOUT_FAILED, f"HTTP {answer.status} from {shown_url(answer.url)}", "session")]
+
+    async def _log_out(self, ctx: ProbeContext, metadata: Mapping[str, Any], refresh: str) -> HttpResponse:
         url = self.settings.logout_url
         if url is None:
             name = "end_session_endpoint" if "end_session_endpoint" in metadata else "revocation_endpoint"
             url = self._endpoint(metadata, name)
         form = {"refresh_token": refresh, "token": refresh, "token_type_hint": "refresh_token", **self._client()}
-        try:
-            answer = await self._post(ctx, url, form)
-        except OSError as error:
-            return [Finding.of(self.Reason.LOGOUT_FAILED, explain(error).detail, "session")]
-        if answer.status in (200, 204):
-            return []
-        return [Finding.of(self.Reason.LOGOUT_FAILED, f"HTTP {answer.status} from {shown_url(url)}", "session")]
+        return await self._post(ctx, url, form)
+
+
+def _is_of(wanted: str, answer: HttpResponse) -> bool:
+    match wanted:
+        case "pdf":
+            return is_pdf(answer.body)
+        case "json":
+            return is_json(answer.body)
+    return not is_html(answer.content_type, answer.body)

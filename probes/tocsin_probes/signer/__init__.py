@@ -30,7 +30,7 @@ from tocsin.sdk import (
     Words,
 )
 from tocsin.sdk.faults import explain, quoted
-from tocsin.sdk.http import CERTIFICATE_EXPIRY, origin
+from tocsin.sdk.http import CERTIFICATE_EXPIRY, origin, shown_url
 from tocsin.sdk.json_paths import JsonPath, find
 from tocsin_probes.signer import checks
 from tocsin_probes.signer.contract import Part, Request
@@ -74,7 +74,9 @@ class PlatformSettings(Part):
     """What the platform's own variables say about its signer, so that they can be compared with what is probed."""
 
     mode: str = ""
+    """``SIGNER_MODE``."""
     endpoint: str = ""
+    """The signer's address as the platform is given it."""
     timeout: Seconds = 0.0
     """An operation that takes longer is ``too_slow``: the platform's workers have given up by then."""
     key_ids: Words = ()
@@ -104,6 +106,8 @@ class Signer(Probe):
         expected_mode: str = ""
         """The mode that the signer, and the platform's setting, must be in."""
         mode: ModeQuery | None = None
+        expected_tsa_url: str = ""
+        """The timestamp authority that is probed elsewhere; the platform's ``tsa_url`` must be the same."""
         platform: PlatformSettings = PlatformSettings()
         descriptor_file: str = ""
         """For gRPC, a descriptor set (``protoc --include_imports --descriptor_set_out``); by default the signer is
@@ -294,6 +298,14 @@ def lint(settings: Signer.Settings) -> Iterator[Finding]:
     pades = settings.operations.pades_sign
     if pades and pades.verify.timestamp and "tsa_url" in platform.model_fields_set and not platform.tsa_url:
         detail = "a timestamp is demanded, and the platform has no timestamp authority set"
+        yield Finding.of(SignerReason.SETTINGS_DISAGREE, detail, "tsa")
+    yield from _same_tsa(settings)
+
+
+def _same_tsa(settings: Signer.Settings) -> Iterator[Finding]:
+    named, probed = settings.platform.tsa_url.rstrip("/"), settings.expected_tsa_url.rstrip("/")
+    if named and probed and named != probed:
+        detail = f"the platform's timestamp authority is {shown_url(named)}, the probed one {shown_url(probed)}"
         yield Finding.of(SignerReason.SETTINGS_DISAGREE, detail, "tsa")
 
 

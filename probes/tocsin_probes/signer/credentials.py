@@ -31,7 +31,9 @@ class Auth(Part):
     bearer: Secret | None = None
     """Sent as ``Authorization: Bearer …``. When it is a JWT its ``exp`` is watched."""
     client_cert_file: str | None = None
+    """PEM of the client's certificate, where the signer asks for one (mTLS)."""
     client_key_file: str | None = None
+    """PEM of its key."""
     ca_file: str | None = None
     """PEM of the roots that the signer's own certificate must lead to."""
     check: TokenCheck | None = None

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from tocsin.sdk import Secret
+from tocsin.sdk import CommonReason, ProbeFault, Secret
 from tocsin_probes.signer.contract import Encoding, Part, Request, Response, decoded
 from tocsin_probes.signer.ethereum import MAX_CHAIN_ID, MAX_NONCE
 from tocsin_probes.signer.signatures import Hash, PublicKey, read_public_key
@@ -57,7 +57,7 @@ class KnownPlaintext(Part):
     """How ``plaintext`` is written here."""
 
     def holds(self, found: bytes) -> bool:
-        return hmac.compare_digest(found, decoded(self.plaintext.reveal(), self.encoding))
+        return hmac.compare_digest(found, _configured("plaintext", self.plaintext.reveal(), self.encoding))
 
 
 class Decrypt(Operation):
@@ -90,8 +90,8 @@ class SharedMac(Part):
     def mac_of(self, message: bytes, encoding: Encoding) -> bytes | None:
         """What the HMAC must be; None when only the signer can say."""
         if self.key is not None:
-            return hmac.digest(decoded(self.key.reveal(), self.key_encoding), message, self.hash)
-        return decoded(self.expected, encoding) if self.expected else None
+            return hmac.digest(_configured("key", self.key.reveal(), self.key_encoding), message, self.hash)
+        return _configured("expected", self.expected, encoding) if self.expected else None
 
 
 class Hmac(Operation):
@@ -221,6 +221,14 @@ class Operations(Part):
             operation = getattr(self, name)
             if operation is not None:
                 yield name, operation
+
+
+def _configured(name: str, text: str, encoding: Encoding) -> bytes:
+    """What a setting of ``verify`` stands for. Raises `ProbeFault` (contract_missing) when it is written otherwise."""
+    try:
+        return decoded(text, encoding)
+    except ValueError:
+        raise ProbeFault(CommonReason.CONTRACT_MISSING, f"`verify.{name}` is not {encoding}") from None
 
 
 def digest_of(message: bytes, algorithm: Hash) -> bytes:

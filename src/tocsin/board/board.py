@@ -15,15 +15,17 @@ from typing import Any
 import structlog
 
 from tocsin.board.database import Batch, Key, Known
-from tocsin.board.history import RunRecord, transition
+from tocsin.board.history import Evidence, RunRecord, transition
 from tocsin.board.store import Store, StoreCondition
-from tocsin.model import Entry, ProbeSpec, ProbeState, Run, Transition
+from tocsin.model import Counts, Entry, ProbeSpec, ProbeState, Run, Transition
 
 RECENT_RUNS = 30
 """Runs of each probe that are kept in memory, for the strip on the status page and for when there is no disk."""
 RECENT_TRANSITIONS = 20
 MAX_MEMORY_CHARACTERS = 64 * 1024
 """What a probe may remember, as JSON text; more is refused and the memory before stays."""
+MAX_RETIRED = 5000
+"""Probes out of the configuration that are remembered in memory; those that went first are forgotten first."""
 _PATIENCE_SECONDS = 2.0
 """How long a transition waits for its commit. A disk that hangs may delay a page by this much, never stop probing."""
 
@@ -44,6 +46,7 @@ class Board:
         self._retired: dict[Key, Known] = {}
         self._runs: dict[str, deque[RunRecord]] = {}
         self._transitions: dict[str, deque[Transition]] = {}
+        self._evidence: dict[str, Evidence] = {}
 
     def open(self) -> None:
         """Restores what was remembered. Before the first `configure`; blocks on the disk."""
@@ -52,10 +55,10 @@ class Board:
             for record in self._store.recent_runs(RECENT_RUNS):
                 self._remember(record)
 
-    def close(self) -> None:
-        """Writes what is queued; blocks up to three seconds."""
+    def close(self, timeout: float = 3.0) -> None:
+        """Writes what is queued; blocks up to ``timeout`` seconds."""
         if self._store is not None:
-            self._store.close()
+            self._store.close(timeout)
 
     def configure(self, specs: Iterable[ProbeSpec]) -> None:
         """Makes ``specs`` the probes on the board, in this order.
@@ -82,8 +85,8 @@ class Board:
 
     def memory(self, probe: str) -> MutableMapping[str, Any]:
         """A copy of what the probe remembered in its last run. Raises `KeyError`."""
-        memory: dict[str, Any] = json.loads(self._memories.get(_key(self._entries[probe].spec), "{}"))
-        return memory
+        text = self._memories.get(_key(self._entries[probe].spec))
+        return dict(json.loads(text)) if text is not None else {}
 
     async def record(self, run: Run, state: ProbeState, memory: Mapping[str, Any]) -> None:
         """A run is over and means ``state``. A transition becomes visible only when it is on disk.
@@ -97,8 +100,9 @@ class Board:
         remembered = self._changed_memory(key, memory)
         ended_at = run.started_at + run.duration_seconds
         change = transition(run.probe, entry.state, state, ended_at)
-        await self._commit(key, state, ended_at, remembered, run, change)
-        self._show(key, state, remembered, run, change)
+        history = RunRecord.of(run), Evidence.of(run)
+        await self._commit(key, state, ended_at, remembered, change, *history)
+        self._show(key, state, remembered, change, run, *history)
 
     async def revise(self, probe: str, state: ProbeState) -> None:
         """The state of a probe changed without a run of its own (its cause came or went): durable, then visible."""
@@ -107,8 +111,8 @@ class Board:
             return
         key, now = _key(entry.spec), time.time()
         change = transition(probe, entry.state, state, now)
-        await self._commit(key, state, now, None, None, change)
-        self._show(key, state, None, None, change)
+        await self._commit(key, state, now, None, change)
+        self._show(key, state, None, change)
 
     def skipped(self, probe: str, cause: str) -> None:
         """A due run did not take place, for ``cause`` (a bounded word: it is a metric label)."""
@@ -137,6 +141,12 @@ class Board:
         with self._lock:
             return list(reversed(self._transitions.get(probe, ())))[:limit]
 
+    def evidence(self, probe: str) -> Evidence | None:
+        """What the latest bad run that attached anything attached, also from before a restart. Reads the disk."""
+        with self._lock:
+            found = self._evidence.get(probe)
+        return found if found is not None or self._store is None else self._store.evidence(probe)
+
     def condition(self) -> StoreCondition:
         """How the state storage is."""
         return self._store.condition if self._store is not None else StoreCondition()
@@ -147,12 +157,13 @@ class Board:
         state: ProbeState,
         at: float,
         memory: str | None,
-        run: Run | None,
         change: Transition | None,
+        record: RunRecord | None = None,
+        evidence: Evidence | None = None,
     ) -> None:
         if self._store is None:
             return
-        committed = self._store.put(key, state, at, memory, RunRecord.of(run) if run is not None else None, change)
+        committed = self._store.put(key, state, at, memory, record, change, evidence)
         if committed is not None:
             try:
                 await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(committed)), _PATIENCE_SECONDS)
@@ -160,7 +171,14 @@ class Board:
                 self._store.note_late(_PATIENCE_SECONDS)
 
     def _show(
-        self, key: Key, state: ProbeState, memory: str | None, run: Run | None, change: Transition | None
+        self,
+        key: Key,
+        state: ProbeState,
+        memory: str | None,
+        change: Transition | None,
+        run: Run | None = None,
+        record: RunRecord | None = None,
+        evidence: Evidence | None = None,
     ) -> None:
         probe, _ = key
         with self._lock:
@@ -170,13 +188,17 @@ class Board:
                 if (retired := self._retired.get(key)) is not None:
                     self._retired[key] = replace(retired, state=state, memory=memory or retired.memory)
                 return
-            entry = replace(entry, state=state)
+            counts, latest = entry.counts, entry.run
             if run is not None:
-                runs, status = entry.counts.runs, run.outcome.status
-                counts = replace(entry.counts, runs={**runs, status: runs.get(status, 0) + 1})
-                entry = replace(entry, run=run, counts=counts)
-                self._remember(RunRecord.of(run))
-            self._entries[probe] = entry
+                runs, status = counts.runs, run.outcome.status
+                counts = Counts({**runs, status: runs.get(status, 0) + 1}, counts.skipped)
+                # What it attached is kept as evidence, bounded.
+                latest = run.without_attachments()
+            if record is not None:
+                self._remember(record)
+            if evidence is not None:
+                self._evidence[probe] = evidence
+            self._entries[probe] = Entry(entry.spec, state, latest, counts)
             if memory is not None:
                 self._memories[key] = memory
             if change is not None:
@@ -187,6 +209,8 @@ class Board:
 
     def _changed_memory(self, key: Key, memory: Mapping[str, Any]) -> str | None:
         """The memory as JSON when it differs from what is kept; None when it does not, or cannot be kept."""
+        if not memory and key not in self._memories:
+            return None
         try:
             text = json.dumps(dict(memory), separators=(",", ":"), sort_keys=True, allow_nan=False)
         except (TypeError, ValueError) as error:
@@ -214,8 +238,11 @@ class Board:
         memory = self._memories.pop(key, "{}")
         self._runs.pop(entry.spec.name, None)
         self._transitions.pop(entry.spec.name, None)
+        self._evidence.pop(entry.spec.name, None)
         if entry.state.last_run_at is not None:
             self._retired[key] = Known(entry.state, memory, entry.state.last_run_at)
+            while len(self._retired) > MAX_RETIRED:
+                del self._retired[next(iter(self._retired))]
 
     def _active(self) -> frozenset[Key]:
         with self._lock:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tocsin.board.codec import decode_state, encode_state
-from tocsin.board.history import RunRecord
-from tocsin.model import ProbeState, Severity, Status, Transition
+from tocsin.board.history import Evidence, RunRecord
+from tocsin.model import Attachment, ProbeState, Severity, Status, Transition
 
-SCHEMA_VERSION = 1
-_SCHEMA = """
+_FIRST = """
 CREATE TABLE states (
   probe TEXT NOT NULL, kind TEXT NOT NULL, state TEXT NOT NULL, updated_at REAL NOT NULL,
   PRIMARY KEY (probe, kind)
@@ -36,6 +35,16 @@ CREATE TABLE transitions (
 );
 CREATE INDEX transitions_by_probe ON transitions (probe, id);
 """
+_EVIDENCE = """
+CREATE TABLE evidence (
+  probe TEXT NOT NULL, position INTEGER NOT NULL, started_at REAL NOT NULL, trace_id TEXT NOT NULL,
+  request_id TEXT NOT NULL, name TEXT NOT NULL, media_type TEXT NOT NULL, content BLOB NOT NULL,
+  PRIMARY KEY (probe, position)
+);
+"""
+_STEPS = (_FIRST, _EVIDENCE)
+"""What makes each version of the schema out of the one before."""
+SCHEMA_VERSION = len(_STEPS)
 _KEPT_ASIDE = 3
 _PRUNE_EVERY = 32
 """Rows of one probe between two prunings of it, so that a commit stays cheap."""
@@ -80,6 +89,7 @@ class Batch:
     memory: dict[Key, str] = field(default_factory=dict)
     runs: list[RunRecord] = field(default_factory=list)
     transitions: list[Transition] = field(default_factory=list)
+    evidence: dict[str, Evidence] = field(default_factory=dict)
     durable: bool = False
 
 
@@ -135,6 +145,11 @@ class Database:
                 "INSERT INTO transitions VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [_transition_row(change) for change in batch.transitions],
             )
+            self._connection.executemany("DELETE FROM evidence WHERE probe = ?", [(name,) for name in batch.evidence])
+            self._connection.executemany(
+                "INSERT INTO evidence VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [row for evidence in batch.evidence.values() for row in _evidence_rows(evidence)],
+            )
             self._prune_grown([run.probe for run in batch.runs] + [change.probe for change in batch.transitions])
 
     def forget_removed(self, active: Iterable[Key], now: float) -> None:
@@ -155,6 +170,7 @@ class Database:
                 if probe not in names:
                     self._connection.execute("DELETE FROM runs WHERE probe = ?", (probe,))
                     self._connection.execute("DELETE FROM transitions WHERE probe = ?", (probe,))
+                    self._connection.execute("DELETE FROM evidence WHERE probe = ?", (probe,))
 
     def _prune_grown(self, probes: Iterable[str]) -> None:
         for probe in probes:
@@ -234,6 +250,16 @@ def read_transitions(path: Path, probe: str, limit: int) -> list[Transition]:
     ]
 
 
+def read_evidence(path: Path, probe: str) -> Evidence | None:
+    """What is kept of the attachments of a probe; None when nothing is. Raises `sqlite3.Error`."""
+    columns = "started_at, trace_id, request_id, name, media_type, content"
+    rows = _read(path, f"SELECT {columns} FROM evidence WHERE probe = ? ORDER BY position", probe)
+    if not rows:
+        return None
+    started_at, trace_id, request_id, *_ = rows[0]
+    return Evidence(probe, started_at, trace_id, request_id, tuple(Attachment(*row[3:]) for row in rows))
+
+
 _RUN_COLUMNS = "probe, started_at, duration_seconds, status, reason, severity, detail, trace_id, request_id"
 _TRANSITION_COLUMNS = "probe, at, status_before, status, reason, alerting, detail, caused_by"
 
@@ -256,8 +282,9 @@ def _connect(path: Path) -> sqlite3.Connection:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA_VERSION:
             raise Unusable(f"{path} has schema {version}; this tocsin knows {SCHEMA_VERSION}")
-        if version == 0:
-            connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        if version < SCHEMA_VERSION:
+            steps = "".join(_STEPS[version:])
+            connection.executescript(f"BEGIN; {steps} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
         verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise Unusable(f"{path} is damaged: {verdict}")
@@ -296,6 +323,12 @@ def _run_row(run: RunRecord) -> tuple[object, ...]:
         run.trace_id,
         run.request_id,
     )
+
+
+def _evidence_rows(evidence: Evidence) -> Iterator[tuple[object, ...]]:
+    whose = (evidence.started_at, evidence.trace_id, evidence.request_id)
+    for position, each in enumerate(evidence.attachments):
+        yield (evidence.probe, position, *whose, each.name, each.media_type, each.content)
 
 
 def _transition_row(change: Transition) -> tuple[object, ...]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
-from tocsin.model import ProbeState, Run, Severity, Status, Transition
+from tocsin.model import Attachment, ProbeState, Run, Severity, Status, Transition
 
 MAX_DETAIL_CHARACTERS = 2000
+MAX_EVIDENCE_BYTES = 16 * 1024
+"""How much of what one run attached is kept, all together; the rest is cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,28 @@ class RunRecord:
             trace_id=run.trace_id,
             request_id=run.request_id,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the latest bad run that attached anything attached, in the order in which it did. Times in Unix seconds."""
+
+    probe: str
+    started_at: float
+    trace_id: str
+    request_id: str
+    attachments: tuple[Attachment, ...]
+
+    @classmethod
+    def of(cls, run: Run) -> Self | None:
+        """None for a run that was ok or attached nothing."""
+        if run.outcome.status is Status.OK or not run.attachments:
+            return None
+        kept, room = [], MAX_EVIDENCE_BYTES
+        for attachment in run.attachments:
+            kept.append(replace(attachment, content=attachment.content[:room]))
+            room -= len(kept[-1].content)
+        return cls(run.probe, run.started_at, run.trace_id, run.request_id, tuple(kept))
 
 
 def transition(probe: str, before: ProbeState, after: ProbeState, at: float) -> Transition | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,11 +22,12 @@ from tocsin.board.database import (
     is_damage,
     move_aside,
     open_database,
+    read_evidence,
     read_recent_runs,
     read_runs,
     read_transitions,
 )
-from tocsin.board.history import RunRecord
+from tocsin.board.history import Evidence, RunRecord
 from tocsin.model import ProbeState, Transition
 
 _MOST_WAITING = 5000
@@ -120,6 +121,7 @@ class Store:
         memory: str | None,
         run: RunRecord | None,
         change: Transition | None,
+        evidence: Evidence | None = None,
     ) -> Future[bool] | None:
         """Queues one run, or a change of state without one.
 
@@ -134,6 +136,8 @@ class Store:
             if run is not None:
                 self._pending.runs.append(run)
                 del self._pending.runs[:-_MOST_WAITING]
+            if evidence is not None:
+                self._pending.evidence[evidence.probe] = evidence
             committed: Future[bool] | None = None
             if change is not None:
                 self._pending.transitions.append(change)
@@ -172,6 +176,13 @@ class Store:
         except (sqlite3.Error, ValueError):
             return None
 
+    def evidence(self, probe: str) -> Evidence | None:
+        """What is kept of the attachments; None also when the file cannot be read. Reads the disk."""
+        try:
+            return read_evidence(self.path, probe)
+        except (sqlite3.Error, ValueError):
+            return None
+
     def close(self, timeout: float = 3.0) -> None:
         """Writes what is queued and ends the thread; gives up after ``timeout`` seconds on a disk that hangs."""
         with self._wake:
@@ -192,9 +203,13 @@ class Store:
                     self._wake.wait(pause)
                 batch, waiters, closing = self._pending, self._waiters, self._closing
                 self._pending, self._waiters, self._due = Batch(), [], None
-            written = self._commit(batch) if self.condition.failing is None else self._recover(batch)
-            for waiter in waiters:
-                waiter.set_result(written)
+            written = False
+            try:
+                written = self._commit(batch) if self.condition.failing is None else self._recover(batch)
+            except Exception as error:  # noqa: BLE001 - without this thread nothing would be remembered any more
+                self._degrade(error, batch)
+            finally:
+                _answer(waiters, written)
             self._keep_house()
             if closing:
                 break
@@ -252,7 +267,8 @@ class Store:
                     {**full.memory, **batch.memory},
                     batch.runs,
                     batch.transitions,
-                    True,
+                    batch.evidence,
+                    durable=True,
                 )
             )
         except (OSError, sqlite3.Error) as error:
@@ -271,6 +287,7 @@ class Store:
             if unwritten is not None:
                 self._pending.runs[:0] = unwritten.runs
                 self._pending.transitions[:0] = unwritten.transitions
+                self._pending.evidence = {**unwritten.evidence, **self._pending.evidence}
             self._pending.states.clear()
             self._pending.memory.clear()
             waiters, self._waiters = self._waiters, []
@@ -278,8 +295,7 @@ class Store:
             self.condition = StoreCondition(str(error), condition.failed_writes + 1, condition.moved_aside)
             self._retry_at = time.monotonic() + self._retry_after
             self._retry_after = min(self._pace.last_retry, self._retry_after * 2)
-        for waiter in waiters:
-            waiter.set_result(False)
+        _answer(waiters, False)
         if first:
             self._log.error(
                 "the state file cannot be written; state is kept in memory only, and a restart would forget it",
@@ -293,7 +309,7 @@ class Store:
         self._housekeeping_at = time.monotonic() + _HOUSEKEEPING_SECONDS
         try:
             self._database.forget_removed(self._active(), self._wall())
-        except (OSError, sqlite3.Error) as error:
+        except Exception as error:  # noqa: BLE001 - as above
             self._degrade(error)
 
     def _note_moved_aside(self, aside: Path, why: str) -> None:
@@ -306,3 +322,9 @@ class Store:
         with self._wake:
             condition = self.condition
             self.condition = StoreCondition(condition.failing, condition.failed_writes + 1, condition.moved_aside)
+
+
+def _answer(waiters: Iterable[Future[bool]], written: bool) -> None:
+    for waiter in waiters:
+        if waiter.set_running_or_notify_cancel():
+            waiter.set_result(written)

@@ -3,29 +3,64 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_group
 
 from tocsin import __version__
-from tocsin.cli.chain import chain
-from tocsin.cli.check import check
-from tocsin.cli.doctor import doctor
-from tocsin.cli.drill import drill
-from tocsin.cli.inhibitions import inhibitions
-from tocsin.cli.kinds import kinds
-from tocsin.cli.plan import plan
-from tocsin.cli.probe import probe
-from tocsin.cli.rbac import rbac
-from tocsin.cli.rules import rules
-from tocsin.cli.run import run
-from tocsin.cli.runbook import runbook
-from tocsin.cli.sandbox import app as sandbox
 from tocsin.config import BrokenKind, ConfigError
 from tocsin.logs import configure_logs
 
+COMMANDS = {
+    "run": "tocsin.cli.run:run",
+    "check": "tocsin.cli.check:check",
+    "plan": "tocsin.cli.plan:plan",
+    "probe": "tocsin.cli.probe:probe",
+    "kinds": "tocsin.cli.kinds:kinds",
+    "runbook": "tocsin.cli.runbook:runbook",
+    "rbac": "tocsin.cli.rbac:rbac",
+    "inhibitions": "tocsin.cli.inhibitions:inhibitions",
+    "doctor": "tocsin.cli.doctor:doctor",
+    "drill": "tocsin.cli.drill:drill",
+    "rules": "tocsin.cli.rules:rules",
+    "chain": "tocsin.cli.chain:chain",
+    "sandbox": "tocsin.cli.sandbox:app",
+}
+"""Each command's function or application, in the order of the help."""
+
+
+class Commands(TyperGroup):
+    """Imports a command when it is asked for: `tocsin check` does not load what `tocsin sandbox` needs."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        # For a name that is none, the nearest ones are suggested from those that are loaded.
+        for name in (cmd_name,) if cmd_name in COMMANDS else COMMANDS:
+            if name not in self.commands:
+                self.commands[name] = _loaded(name)
+        return self.commands.get(cmd_name)
+
+
+def _loaded(name: str) -> Any:
+    module, attribute = COMMANDS[name].split(":")
+    command = getattr(import_module(module), attribute)
+    around = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+    around.callback()(root)
+    if isinstance(command, typer.Typer):
+        around.add_typer(command)
+    else:
+        around.command(name)(command)
+    return get_group(around).commands[name]
+
+
 app = typer.Typer(
     name="tocsin",
+    cls=Commands,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -46,21 +81,6 @@ def root(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
 ) -> None:
     """Options of every command."""
-
-
-app.command()(run)
-app.command()(check)
-app.command()(plan)
-app.command()(probe)
-app.command()(kinds)
-app.command()(runbook)
-app.command()(rbac)
-app.command()(inhibitions)
-app.command()(doctor)
-app.command()(drill)
-app.add_typer(rules)
-app.add_typer(chain)
-app.add_typer(sandbox)
 
 
 def main() -> None:

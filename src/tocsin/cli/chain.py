@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import getpass
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-import uvloop
 import yaml
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tocsin.cli.options import ConfigOption, EnvFileOption, ProfileOption, loaded
-from tocsin.model import ProbeSpec, Secret
-from tocsin.running import PermitPool, SystemClock
-from tocsin.sdk import HttpClient, ProbeContext, ProbeFault
-from tocsin.sdk.context import Permits
-from tocsin_chain import acceptlog, capture, infer, operations
+from tocsin.cli.chain_output import list_breaks, moment, status_document, walk_bar
+from tocsin.cli.chain_session import operate
+from tocsin.cli.options import ConfigOption, EnvFileOption, ProfileOption
+from tocsin.model import Secret
+from tocsin.sdk import ProbeContext
+from tocsin_chain import capture, infer, operations
 from tocsin_chain.macs import MacKey
-from tocsin_chain.marks import OpenBreak, key_text
+from tocsin_chain.marks import key_text
 from tocsin_chain.memory import Memory
 from tocsin_chain.operations import Refused, SignOff
 from tocsin_chain.settings import HashChainSettings, KeySettings
 from tocsin_chain.source import identity_of
-from tocsin_chain.vault import KeyMissing, SealBroken
-from tocsin_chain.walk import Progress as WalkProgress
 
 chain = typer.Typer(name="chain", no_args_is_help=True, help="Audit chains: their marks, walks, evidence and resets.")
 
@@ -42,8 +34,6 @@ WorkersOption = Annotated[int, typer.Option("--workers", min=1, max=16, help="Pr
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why, in a sentence; recorded.")]
 TicketOption = Annotated[str, typer.Option("--ticket", help="The ticket of the incident; recorded.")]
 OperatorOption = Annotated[str, typer.Option("--operator", help="Who does it; recorded. Default: the system's user.")]
-
-Operation = Callable[[ProbeContext, HashChainSettings], Coroutine[Any, Any, int]]
 
 
 @chain.command()
@@ -65,7 +55,7 @@ def status(
         marks = recalled.marks
         code = 3 if marks is None or recalled.doubt else 1 if marks.open else 0
         if as_json:
-            typer.echo(json.dumps(_status_document(ctx.probe, memory, recalled)))
+            typer.echo(json.dumps(status_document(ctx.probe, memory, recalled)))
             return code
         typer.echo(f"{ctx.probe}: {recalled.detail or 'the mark authenticates'} ({memory.places.mark})")
         if marks is None:
@@ -73,17 +63,17 @@ def status(
                 "First run: `tocsin chain bootstrap`. A lost mark: restore it, or `tocsin chain accept --rebaseline`."
             )
             return code
-        walked = "never" if marks.full_walk_at is None else _when(marks.full_walk_at)
+        walked = "never" if marks.full_walk_at is None else moment(marks.full_walk_at)
         typer.echo(f"last full walk: {walked}; chains: {len(marks.chains)}; accepted resets: {len(marks.accepted)}")
         for each, mark in sorted(marks.chains.items())[:50]:
             disputed = "  IN DISPUTE" if mark.resume else ""
             typer.echo(
                 f"  {each or settings.table}: verified to {key_text(mark.head.key)}, {mark.head.rows} rows{disputed}"
             )
-        _list_breaks(marks.open, settings)
+        list_breaks(marks.open, settings)
         return code
 
-    _run(work, name, config, profile, env_file)
+    operate(work, name, config, profile, env_file)
 
 
 @chain.command()
@@ -111,14 +101,14 @@ def bootstrap(
             typer.echo(f"{ctx.probe}: took over the witness's mark of {len(marks.chains)} chains")
             return 0
         known = SignOff(operator or _user(), reason, ticket) if reason and ticket else None
-        with _bar() as report:
+        with walk_bar() as report:
             marks, found = await operations.bootstrap(ctx, settings, workers=workers, report=report, known_broken=known)
         rows = sum(mark.head.rows for mark in marks.chains.values())
         typer.echo(f"{ctx.probe}: {rows} rows in {len(marks.chains)} chains verified; the mark is made")
-        _list_breaks(found, settings)
+        list_breaks(found, settings)
         return 0
 
-    _run(work, name, config, profile, env_file)
+    operate(work, name, config, profile, env_file)
 
 
 @chain.command()
@@ -146,15 +136,15 @@ def accept(
 
     async def work(ctx: ProbeContext, settings: HashChainSettings) -> int:
         signed = SignOff(operator or _user(), reason, ticket, sign_off, backup)
-        with _bar() as report:
+        with walk_bar() as report:
             taken = await operations.accept(
                 ctx, settings, signed, chains=tuple(only or ()), rebaseline=rebaseline, workers=workers, report=report
             )
         typer.echo(f"{ctx.probe}: recorded in {Memory(settings, ctx.probe).places.accepted}")
-        _list_breaks(taken, settings, "accepted" if not rebaseline else "still open")
+        list_breaks(taken, settings, "accepted" if not rebaseline else "still open")
         return 0
 
-    _run(work, name, config, profile, env_file)
+    operate(work, name, config, profile, env_file)
 
 
 @chain.command()
@@ -172,14 +162,14 @@ def walk(
 
     async def work(ctx: ProbeContext, settings: HashChainSettings) -> int:
         begun = time.monotonic()
-        with _bar() as report:
+        with walk_bar() as report:
             progress, found, _ = await operations.walk(ctx, settings, workers=workers, report=report)
         seconds = time.monotonic() - begun
         typer.echo(f"{ctx.probe}: {progress.rows} rows in {len(progress.summaries)} chains, {seconds:.1f} s")
-        _list_breaks(found, settings)
+        list_breaks(found, settings)
         return 1 if found else 0
 
-    _run(work, name, config, profile, env_file)
+    operate(work, name, config, profile, env_file)
 
 
 @chain.command()
@@ -222,7 +212,7 @@ def export(
             typer.echo(f"{bundle_folder.name}: {'; '.join(problems) or 'signature and hashes are valid'}")
         return 1 if bad else 0
 
-    _run(work, name, config, profile, env_file)
+    operate(work, name, config, profile, env_file)
 
 
 @chain.command("infer")
@@ -271,133 +261,7 @@ def infer_form(
         )
         return 3
 
-    _run(work, name, config, profile, env_file)
-
-
-def _run(work: Operation, name: str, config: Path | None, profile: list[str] | None, env_file: Path | None) -> None:
-    """One operation on one probe; its answer is the exit code. 2: refused, with what to do."""
-    configuration, _ = loaded(config, profile, env_file)
-    spec = _chosen(configuration.probes, name)
-
-    async def session() -> int:
-        permits = PermitPool(configuration.caps, SystemClock())
-        waiting = time.monotonic() + 60.0
-        async with (
-            permits.run(spec.settings.targets(), waiting, patience=60.0) as granted,
-            _context(spec, granted) as ctx,
-        ):
-            return await work(ctx, spec.settings)
-
-    try:
-        code = uvloop.run(session())
-    except (Refused, KeyMissing, SealBroken, ProbeFault, capture.CaptureFailed, acceptlog.LogBroken) as error:
-        typer.echo(f"tocsin chain: {error}", err=True)
-        raise typer.Exit(2) from None
-    except (OSError, ValueError) as error:
-        typer.echo(f"tocsin chain: {error}", err=True)
-        raise typer.Exit(2) from None
-    raise typer.Exit(code)
-
-
-def _chosen(probes: Any, name: str) -> ProbeSpec:
-    chains = {each: spec for each, spec in probes.items() if spec.kind == "hash_chain"}
-    if not name and len(chains) == 1:
-        name = next(iter(chains))
-    spec: ProbeSpec | None = chains.get(name)
-    if spec is None:
-        known = ", ".join(chains) or "none is configured"
-        typer.echo(f"tocsin chain: name one of the hash_chain probes: {known}", err=True)
-        raise typer.Exit(2)
-    if spec.settings is None:
-        missing = ", ".join(contract.variable for contract in spec.missing)
-        typer.echo(f"tocsin chain: {name} is not configured; set {missing}", err=True)
-        raise typer.Exit(2)
-    return spec
-
-
-@asynccontextmanager
-async def _context(spec: ProbeSpec, permits: Permits) -> AsyncIterator[ProbeContext]:
-    """Surroundings for an operation, as a run has them, without a deadline."""
-    http = HttpClient.open()
-    try:
-        yield ProbeContext(
-            probe=spec.name,
-            system=spec.system,
-            incident=spec.incident,
-            vantage=spec.vantage,
-            timeout=7 * 86400.0,
-            clock=SystemClock(),
-            http=http,
-            permits=permits,
-            trace_id="0" * 31 + "1",
-            span_id="0" * 15 + "1",
-            request_id="tocsin-chain",
-            memory={},
-        )
-    finally:
-        await http.close()
-        await asyncio.sleep(0)
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[WalkProgress], None] | None]:
-    """A progress bar with an ETA on a terminal; None in a pipe."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield None
-        return
-    columns = (TextColumn("rows"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("rows", total=None)
-
-        def report(progress: WalkProgress) -> None:
-            # The planner's estimate may be missing or too small; then no end can be told.
-            expected = progress.estimate if progress.estimate > progress.rows else None
-            bar.update(task, completed=progress.rows, total=progress.rows if progress.done else expected)
-
-        yield report
-
-
-def _list_breaks(items: Any, settings: HashChainSettings, word: str = "open") -> None:
-    item: OpenBreak
-    for item in items:
-        found = item.found
-        evidence = f", evidence {item.evidence}" if item.evidence else ""
-        times = [_when(each) for each in (found.first_time, found.last_time) if each is not None]
-        of = f" of {' to '.join(dict.fromkeys(times))}" if times else ""
-        typer.echo(
-            f"  {word}: {found.kind} in {item.chain or settings.table} at {key_text(found.first)} to "
-            f"{key_text(found.last)}, {found.rows} rows{of}, since {_when(item.since)}{evidence}"
-        )
-
-
-def _status_document(probe: str, memory: Memory, recalled: Any) -> dict[str, Any]:
-    marks = recalled.marks
-    return {
-        "probe": probe,
-        "mark": str(memory.places.mark),
-        "doubt": recalled.doubt.value if recalled.doubt else None,
-        "detail": recalled.detail,
-        "full_walk_at": marks.full_walk_at if marks else None,
-        "chains": {
-            name: {"verified": key_text(mark.head.key), "rows": mark.head.rows, "disputed": mark.resume is not None}
-            for name, mark in (marks.chains if marks else {}).items()
-        },
-        "breaks": [
-            {
-                "chain": item.chain,
-                "kind": item.found.kind.value,
-                "first": key_text(item.found.first),
-                "last": key_text(item.found.last),
-                "rows": item.found.rows,
-                "first_time": item.found.first_time,
-                "last_time": item.found.last_time,
-                "since": item.since,
-                "evidence": item.evidence,
-            }
-            for item in (marks.open if marks else ())
-        ],
-    }
+    operate(work, name, config, profile, env_file)
 
 
 def _user() -> str:
@@ -405,7 +269,3 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return "unknown"
-
-
-def _when(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -22,7 +22,7 @@ from tocsin.paging.drills.catalogue import Drill, read_catalogue
 from tocsin.paging.drills.grouping import batches
 from tocsin.paging.drills.judging import Verdict
 from tocsin.paging.drills.listening import MetricsBell
-from tocsin.paging.drills.live import LiveBell, LiveStage, why_unsafe
+from tocsin.paging.drills.live import LiveBell, LiveStage, at_its_pace, why_unsafe
 from tocsin.paging.drills.rehearsing import Bell, Patience, Stage, StageError, rehearse
 from tocsin.paging.drills.reporting import as_document, as_junit
 from tocsin.paging.rulefiles import read_rules
@@ -121,6 +121,7 @@ async def _live(drills: list[Drill], url: str, alertmanager: str, teller: _Telle
     bell = LiveBell(alertmanager.rstrip("/"), LIVE_SETTLE)
     if why := why_unsafe(await bell.alerts()):
         raise StageError(f"nothing is caused at {alertmanager}: {why}")
+    drills = await at_its_pace(drills, url.rstrip("/"))
     stage = LiveStage(url.rstrip("/"), _ask)
     async with _beside(bell.listen()):
         with teller.progress(len(drills)):

@@ -53,4 +53,5 @@ def loaded(config: Path | None, profile: list[str] | None, env_file: Path | None
     if config is None and not profile and not _HERE.is_file() and (config := _of_running_sandbox()):
         typer.echo(f"configuration: {config} (of the running sandbox)", err=True)
     registry = Registry.discover()
-    return load(sources(config, profile, env_file), registry), registry
+    vantage = os.environ.get("TOCSIN_VANTAGE", "")
+    return load(sources(config, profile, env_file, vantage), registry), registry

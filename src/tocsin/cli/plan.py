@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import aiohttp
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tocsin.cli.options import ConfigOption, EnvFileOption, ProfileOption, loaded
 from tocsin.config import PlannedProbe, describe
 from tocsin.config.describing import planned_document
+from tocsin.doctor.questions import questions_of
+from tocsin.model import MissingContract
 
 
 def plan(
@@ -38,10 +41,16 @@ def plan(
         for row in rows:
             typer.echo(json.dumps(planned_document(row)))
     else:
-        _table(rows)
+        _table(rows, _asked(profile))
 
 
-def _table(rows: tuple[PlannedProbe, ...]) -> None:
+def _asked(profiles: list[str] | None) -> dict[str, str]:
+    """By variable what the doctor of a bundled profile would look for."""
+    known = [questions for profile in profiles or () if (questions := questions_of(profile)) is not None]
+    return {name: question.sought for questions in known for name, question in questions.questions.items()}
+
+
+def _table(rows: tuple[PlannedProbe, ...], asked: Mapping[str, str]) -> None:
     console = Console(highlight=False)
     table = Table("probe", "kind", "every", "timeout", "targets", "depends on", "secrets", box=None, pad_edge=False)
     group = ("", "")
@@ -56,15 +65,36 @@ def _table(rows: tuple[PlannedProbe, ...]) -> None:
             f"  {row.name}{marks}", row.kind, row.every, row.timeout, targets, "\n".join(row.depends_on), secrets
         )
     console.print(table)
-    missing = [(row.name, contract) for row in rows for contract in row.missing]
     console.print(f"\n{len(rows)} probes")
+    missing = _by_variable((row.name, contract) for row in rows for contract in row.missing)
     if missing:
-        console.print(f"\n[bold]{len(missing)} contracts are missing[/]; each makes its probe answer unknown:")
-        contracts = Table("variable", "setting", "probe", box=None, pad_edge=False)
-        for name, contract in missing:
-            contracts.add_row(f"  {contract.variable}", contract.setting, name)
-        console.print(contracts)
-        console.print("Set them in the environment or in --env-file FILE.")
+        console.print(f"\n[bold]{len(missing)} contracts are missing[/]; each makes its probes answer unknown:")
+        console.print(_contracts(missing, asked))
+    unset = _by_variable((row.name, contract) for row in rows for contract in row.unchecked)
+    if unset:
+        console.print(f"\n[bold]{len(unset)} variables are not set[/] that probes can do without. Not checked is:")
+        console.print(_contracts(unset, asked))
+    if missing or unset:
+        console.print("Set them in the environment or in --env-file FILE; `tocsin doctor` proposes what it can find.")
+
+
+def _by_variable(contracts: Iterable[tuple[str, MissingContract]]) -> dict[str, list[tuple[str, MissingContract]]]:
+    found: dict[str, list[tuple[str, MissingContract]]] = {}
+    for probe, contract in contracts:
+        found.setdefault(contract.variable, []).append((probe, contract))
+    return found
+
+
+def _contracts(found: Mapping[str, list[tuple[str, MissingContract]]], asked: Mapping[str, str]) -> Table:
+    """``asked``: what the doctor would look for, by variable: closer than the words of a setting that is a query."""
+    table = Table("variable", "what it is", "for", box=None, pad_edge=False)
+    for variable, uses in sorted(found.items()):
+        words = asked.get(variable) or next((contract.meaning for _, contract in uses if contract.meaning), "")
+        places = dict.fromkeys(
+            f"{probe}: {contract.setting}" + (f", {contract.why}" if contract.why else "") for probe, contract in uses
+        )
+        table.add_row(f"  {variable}", words, escape("\n".join(places)))
+    return table
 
 
 async def _running(url: str) -> dict[str, Mapping[str, Any]]:

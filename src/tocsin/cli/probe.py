@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, nullcontext
 from typing import Annotated
 
 import typer
@@ -23,6 +23,9 @@ from tocsin.exposing import run_document
 from tocsin.model import ProbeSpec, Run, Status
 from tocsin.running import ActiveProbe, Controls, PermitPool, Runner, SystemClock, install_workers
 from tocsin.sdk import HttpClient, Probe
+
+AT_ONCE = 8
+"""Probes that run at the same moment. A hundred that begin together would hold up one another and what they watch."""
 
 _STYLE = {Status.OK: "green", Status.FAILED: "bold red", Status.UNKNOWN: "yellow"}
 
@@ -66,6 +69,7 @@ async def _all(
     """The statuses there were, and whether every run has ended."""
     console = Console(highlight=False, soft_wrap=True)
     statuses: set[Status] = set()
+    turns = asyncio.Semaphore(AT_ONCE)
     async with _runner(configuration) as runner:
         progress = Progress(
             SpinnerColumn(), TextColumn("{task.completed}/{task.total} probes"), TimeElapsedColumn(), transient=True
@@ -73,7 +77,7 @@ async def _all(
         shown = not as_json and console.is_terminal
         with progress if shown else nullcontext():
             task = progress.add_task("probes", total=len(specs))
-            for ended in asyncio.as_completed([_one(runner, spec, registry) for spec in specs]):
+            for ended in asyncio.as_completed([_one(runner, spec, registry, turns) for spec in specs]):
                 spec, run = await ended
                 progress.advance(task)
                 statuses.add(run.outcome.status)
@@ -84,14 +88,15 @@ async def _all(
         return statuses, not runner.leaked
 
 
-async def _one(runner: Runner, spec: ProbeSpec, registry: Mapping[str, type[Probe]]) -> tuple[ProbeSpec, Run]:
-    active = ActiveProbe.install(spec, registry)
-    try:
-        return spec, (await runner.run(active, {})).run
-    finally:
-        if active.probe is not None:
-            with suppress(Exception):  # what a kind cannot close, the end of the process closes
-                await active.probe.close()
+async def _one(
+    runner: Runner, spec: ProbeSpec, registry: Mapping[str, type[Probe]], turns: asyncio.Semaphore
+) -> tuple[ProbeSpec, Run]:
+    async with turns:
+        active = ActiveProbe.install(spec, registry)
+        try:
+            return spec, (await runner.run(active, {})).run
+        finally:
+            await active.close()  # what a kind cannot close, the end of the process closes
 
 
 @asynccontextmanager
@@ -99,7 +104,7 @@ async def _runner(configuration: Configuration) -> AsyncIterator[Runner]:
     clock = SystemClock()
     workers = install_workers(asyncio.get_running_loop())
     http = HttpClient.open()
-    controls = Controls.of(configuration.controls, http, clock)
+    controls = Controls(configuration.controls, http, clock)
     try:
         yield Runner(clock=clock, http=http, permits=PermitPool(configuration.caps, clock), controls=controls)
     finally:

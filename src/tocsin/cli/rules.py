@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tocsin.cli.options import ConfigOption, EnvFileOption, ProfileOption, loaded
-from tocsin.config import Registry, Sources, load
+from tocsin.config import Registry, bundled_probes
 from tocsin.config.registry import BrokenKind
 from tocsin.data import folder
 from tocsin.exposing import catalogue
-from tocsin.model import ProbeSpec
+from tocsin.paging import promtool
 from tocsin.paging.lint import Subject, lint
 from tocsin.paging.lint.folders import Folders, read_subject
+from tocsin.paging.rulefiles import with_limit
 from tocsin.runbooks import PageError
 
 rules = typer.Typer(name="rules", no_args_is_help=True, help="Alert rules: export them with your addresses, lint them.")
@@ -29,24 +32,43 @@ def export(
     public_url: Annotated[str, typer.Option(help="Where users reach the daemon's pages.")] = PUBLIC_URL,
     grafana_url: Annotated[str, typer.Option(help="Where users reach Grafana.")] = GRAFANA_URL,
     docs_url: Annotated[str, typer.Option(help="Where runbooks/ is published without the daemon.")] = DOCS_URL,
+    slo: Annotated[bool, typer.Option("--slo", help="Burn-rate tickets on error budgets too: docs/slo.md.")] = False,
+    limit: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=NUMBER", help="Another tocsin:limit:NAME; repeatable.")
+    ] = None,
 ) -> None:
-    """Write the shipped rule files with your addresses in their links.
+    """Write the shipped rule files with your addresses in their links, and your limits.
 
     Example: `tocsin rules export /etc/prometheus/tocsin --public-url https://tocsin.example.org`
     """
+    sources = [source for source in _shipped_rules() if slo or source.parent.name != "optional"]
+    texts = {source.name: source.read_text("utf-8") for source in sources}
+    try:
+        for name, number in map(_limit, limit or []):
+            texts = with_limit(texts, name, number)
+    except ValueError as error:
+        typer.echo(f"tocsin rules export: {error}", err=True)
+        raise typer.Exit(2) from None
     out.mkdir(parents=True, exist_ok=True)
-    for source in sorted(folder("alerts").glob("*.yaml")):
-        text = source.read_text("utf-8")
+    for file, text in texts.items():
         for default, chosen in ((PUBLIC_URL, public_url), (GRAFANA_URL, grafana_url), (DOCS_URL, docs_url)):
             text = text.replace(default, chosen.rstrip("/"))
-        (out / source.name).write_text(text, "utf-8")
-        typer.echo(str(out / source.name))
+        (out / file).write_text(text, "utf-8")
+        typer.echo(str(out / file))
     if docs_url == DOCS_URL:
         typer.echo(
             f"note: alerts about tocsin itself link to {DOCS_URL}; publish runbooks/tocsin where it does not need the "
             "daemon, and give --docs-url",
             err=True,
         )
+
+
+def _limit(text: str) -> tuple[str, float]:
+    name, _, number = text.partition("=")
+    try:
+        return name, float(number)
+    except ValueError:
+        raise ValueError(f"--limit {text}: write NAME=NUMBER, such as stalled_seconds=120") from None
 
 
 @rules.command("lint")
@@ -63,21 +85,32 @@ def lint_command(
     runbooks: Annotated[
         Path | None, typer.Option("--runbooks", metavar="FOLDER", help="Pages of your own: SYSTEM/INCIDENT.md.")
     ] = None,
+    dashboards: Annotated[
+        Path | None, typer.Option("--dashboards", metavar="FOLDER", help="Grafana dashboards of your own: *.json.")
+    ] = None,
+    public_url: Annotated[
+        str, typer.Option(help="The daemon's address in your rules, as given to `rules export`.")
+    ] = PUBLIC_URL,
 ) -> None:
     """Check that alerts, runbook sections, reasons, metrics and probes fit together; exit 0 when they do, 1 if not.
 
-    Without options: the shipped files and all bundled profiles.
+    Without options: the shipped files and all bundled profiles. Syntax is judged by promtool where it is installed.
 
     Example: `tocsin rules lint -c tocsin.yaml --alerts my.yaml --runbooks pages/`
     """
     try:
-        subject = _subject(config, profile, env_file, alerts or [], alert_tests or [], runbooks)
+        overlay = Overlay(alerts or [], alert_tests or [], runbooks, dashboards, public_url)
+        subject = _subject(config, profile, env_file, overlay)
     except (PageError, BrokenKind) as error:
         typer.echo(str(error))
         raise typer.Exit(1) from None
-    problems = lint(subject)
+    problems = [str(problem) for problem in lint(subject)]
+    if promtool.installed():
+        problems += promtool.complaints([*_shipped_rules(), *(alerts or [])])
+    else:
+        typer.echo("note: promtool is not in PATH, so the syntax of the rules was not checked", err=True)
     for problem in problems:
-        typer.echo(str(problem))
+        typer.echo(problem)
     if problems:
         typer.echo(f"{len(problems)} problems", err=True)
         raise typer.Exit(1)
@@ -86,35 +119,44 @@ def lint_command(
 
 def shipped_subject() -> Subject:
     """What is linted without options: the shipped files and all bundled profiles."""
-    return _subject(None, None, None, [], [], None)
+    return _subject(None, None, None, Overlay())
 
 
-def _subject(
-    config: Path | None,
-    profile: list[str] | None,
-    env_file: Path | None,
-    alerts: list[Path],
-    alert_tests: list[Path],
-    runbooks: Path | None,
-) -> Subject:
+@dataclass(frozen=True)
+class Overlay:
+    """What a user lays over the shipped files."""
+
+    alerts: Sequence[Path] = ()
+    tests: Sequence[Path] = ()
+    runbooks: Path | None = None
+    dashboards: Path | None = None
+    public_url: str = PUBLIC_URL
+
+
+def _shipped_rules() -> list[Path]:
+    """The optional ones are linted and known as the others are; only an export leaves them out."""
+    return [*sorted(folder("alerts").glob("*.yaml")), *sorted(folder("alerts").glob("optional/*.yaml"))]
+
+
+def _subject(config: Path | None, profile: list[str] | None, env_file: Path | None, own: Overlay) -> Subject:
     shipped = folder("alerts")
     registry = Registry.discover()
-    bundled = _bundled(registry)
+    bundled = bundled_probes(registry)
     probes = bundled if config is None and not profile else dict(loaded(config, profile, env_file)[0].probes)
     reference = shipped.parent / "docs" / "reference"
     folders = Folders(
         root=shipped.parent,
-        rules=[*sorted(shipped.glob("*.yaml")), *alerts],
-        tests=[*sorted((shipped / "tests").glob("*.yaml")), *alert_tests],
-        runbooks=[folder("runbooks"), *([runbooks] if runbooks is not None else [])],
-        dashboards=sorted(folder("dashboards").glob("*.json")),
+        rules=[*_shipped_rules(), *own.alerts],
+        tests=[*sorted(shipped.glob("tests/*.yaml")), *sorted(shipped.glob("optional/tests/*.yaml")), *own.tests],
+        runbooks=[folder("runbooks"), *([own.runbooks] if own.runbooks is not None else [])],
+        dashboards=[
+            file
+            for place in (folder("dashboards"), own.dashboards)
+            if place is not None
+            for file in sorted(place.glob("*.json"))
+        ],
         docs=sorted(reference.glob("*.md")),
-        daemon_url=PUBLIC_URL,
+        daemon_url=own.public_url.rstrip("/"),
     )
     exported = {entry.family.name: entry.family.labels for entry in catalogue(registry)}
     return read_subject(folders, registry, exported, probes, bundled)
-
-
-def _bundled(registry: Registry) -> dict[str, ProbeSpec]:
-    names = sorted(file.stem for file in folder("profiles").glob("*.yaml"))
-    return dict(load(Sources(profiles=tuple(names), environ={}), registry).probes)

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
-from tocsin.runbooks import PageError, find_page, list_pages
+from tocsin.cli.options import ConfigOption, EnvFileOption, ProfileOption, loaded
+from tocsin.config import ConfigError
+from tocsin.model import ProbeSpec
+from tocsin.runbooks import Page, PageError, checks, filling, find_page, list_pages
+from tocsin.running.graph import Graph
 
 
 def runbook(
     incident: Annotated[str | None, typer.Argument(help="INCIDENT or SYSTEM/INCIDENT; none lists them all.")] = None,
+    config: ConfigOption = None,
+    profile: ProfileOption = None,
+    env_file: EnvFileOption = None,
 ) -> None:
-    """Show a runbook page, or list them.
+    """Show a runbook page, or list them. With a configuration its commands hold your own values.
 
-    Example: `tocsin runbook wipe/keycloak-outage`
+    Example: `tocsin runbook wipe/keycloak-outage --profile wipe --env-file /etc/wipe/.env`
     """
     pages = list_pages()
     if incident is None:
@@ -35,4 +44,24 @@ def runbook(
         typer.echo(f"tocsin runbook: {error}", err=True)
         raise typer.Exit(2) from None
     assert page is not None, "the page was listed a moment ago"
-    Console().print(Markdown(page.text))
+    Console().print(_shown(page, _specs(config, profile, env_file)))
+
+
+def _specs(config: Path | None, profile: list[str] | None, env_file: Path | None) -> Mapping[str, ProbeSpec]:
+    """The probes of the configuration that is given. A page is shown without them rather than not at all."""
+    if config is None and not profile:
+        return {}
+    try:
+        return loaded(config, profile, env_file)[0].probes
+    except ConfigError as error:
+        typer.echo(f"tocsin runbook: shown without your values: {error}", err=True)
+        return {}
+
+
+def _shown(page: Page, specs: Mapping[str, ProbeSpec]) -> Markdown:
+    own = [name for name, spec in specs.items() if (spec.system, spec.incident) == (page.system, page.incident)]
+    ordered = [specs[name] for name in Graph(specs.values()).in_order(own)]
+    listed = checks.table(ordered, page.system, page.incident) or None
+    shown = Markdown(checks.unmarked(page.text, listed))
+    filling.fill_tokens(shown.parsed, specs)
+    return shown

@@ -59,7 +59,7 @@ def sandbox(
         from tocsin_sandbox.session import Plan
     except ModuleNotFoundError as error:
         raise _fail(_INSTALL.format(missing=str(error.name).partition(".")[0])) from None
-    plan = Plan(listen, state_dir)
+    plan = Plan(listen, state_dir, once)
     raise typer.Exit(asyncio.run(_hold(plan, daemon=daemon and not once, once=once)))
 
 

@@ -1,7 +1,9 @@
 """Files and environment become validated specs: strict YAML, interpolation, profiles, registry, diff."""
 
+from tocsin.config.bundled import bundled_probes
 from tocsin.config.caps import Cap, Caps
 from tocsin.config.configuration import Configuration, Sources
+from tocsin.config.control_target import ControlTarget
 from tocsin.config.describing import PlannedProbe, describe
 from tocsin.config.difference import Difference, diff
 from tocsin.config.errors import ConfigError, Problem
@@ -16,6 +18,7 @@ __all__ = [
     "Caps",
     "ConfigError",
     "Configuration",
+    "ControlTarget",
     "Difference",
     "FileWatch",
     "Listen",
@@ -25,6 +28,7 @@ __all__ = [
     "Registry",
     "Sources",
     "UnknownKind",
+    "bundled_probes",
     "describe",
     "diff",
     "load",

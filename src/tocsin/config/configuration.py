@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from tocsin.config.caps import Caps
+from tocsin.config.control_target import ControlTarget
 from tocsin.model import MissingContract, ProbeSpec, Secret
 
 
@@ -42,7 +43,7 @@ class Configuration:
     """
 
     probes: Mapping[str, ProbeSpec]
-    controls: tuple[str, ...] = ()
+    controls: tuple[ControlTarget, ...] = ()
     caps: Caps = field(default_factory=Caps)
     vantage: str = ""
     files: Mapping[Path, str | None] = field(default_factory=dict, repr=False, compare=False)
@@ -59,7 +60,7 @@ class Configuration:
         Secrets count by what is configured (a literal, a variable's value, a file's name), so rotating a file
         changes nothing. scrypt keeps the value from being of use for guessing one; it takes some 50 ms, once.
         """
-        probes = [replace(self.probes[name], source="") for name in sorted(self.probes)]
+        probes = [replace(self.probes[name], source="", given=None) for name in sorted(self.probes)]
         canonical = [_canonical(part) for part in (probes, self.controls, self.caps, self.vantage)]
         text = json.dumps(canonical, sort_keys=True, ensure_ascii=False)
         return hashlib.scrypt(text.encode(errors="surrogatepass"), salt=b"tocsin", n=2**14, r=8, p=1, dklen=8).hex()

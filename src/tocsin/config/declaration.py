@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from tocsin.config.caps import CapsSettings
+from tocsin.config.control_target import ControlTarget
 from tocsin.config.maintenance import WindowSettings
 from tocsin.model import Severity
 from tocsin.sdk import Seconds
@@ -30,19 +30,8 @@ def _label(name: str) -> str:
     return name
 
 
-_CONTROLS = "write tcp://host:port, https://host/path or dns://name"
-
-
 def _control(target: str) -> str:
-    try:
-        parts = urlsplit(target)
-        whole = parts.hostname and (parts.port is not None if parts.scheme == "tcp" else True)
-    except ValueError:
-        raise ValueError(f"not an address; {_CONTROLS}") from None
-    if parts.scheme not in ("tcp", "http", "https", "dns") or not whole:
-        raise ValueError(f"not a control target; {_CONTROLS}")
-    if parts.username or parts.password:
-        raise ValueError("a control target takes no user or password")
+    ControlTarget.parse(target)
     return target
 
 
@@ -114,7 +103,9 @@ class Declaration(Defaults):
     """The settings every probe has. Durations in seconds once validated; see `tocsin.model.ProbeSpec`.
 
     ``retry_every`` unset is 5 s, or ``every`` where that is shorter. ``writes`` and ``costly`` unset are as the kind
-    says.
+    says. A ``costly`` probe never runs more often than ``every``, whoever would like to know: it is not retried, not
+    looked at for the sake of another, and not run anew after a restart. ``failures_to_fail`` then counts runs of its
+    grid; where that takes too long, set it to 1.
     """
 
     kind: str

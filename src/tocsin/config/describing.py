@@ -39,6 +39,7 @@ class PlannedProbe:
     targets: tuple[str, ...]
     depends_on: tuple[str, ...]
     missing: tuple[MissingContract, ...]
+    unchecked: tuple[MissingContract, ...]
     off_because: str
     secrets: tuple[ShownSecret, ...]
     writes: bool
@@ -70,6 +71,7 @@ def _row(spec: ProbeSpec) -> PlannedProbe:
         targets=() if spec.settings is None else tuple(spec.settings.targets()),
         depends_on=spec.depends_on,
         missing=spec.missing,
+        unchecked=spec.unchecked,
         off_because=spec.off_because,
         secrets=tuple(_secrets(spec.settings, "")),
         writes=spec.writes,

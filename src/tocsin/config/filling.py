@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -13,16 +14,27 @@ from tocsin.model import Reference
 Path: TypeAlias = "tuple[str | int, ...]"
 
 
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """A value of a bundled profile that no variable gives, or only one that cannot be used: ``why``."""
+
+    path: Path
+    variable: str
+    why: str = ""
+
+
 @dataclass(slots=True)
 class Filled:
     """``data``: plain mappings, lists and scalars; interpolated text is a `Reference`.
 
-    ``missing``: where a bundled profile refers to a variable that is not set, and its name. Those values are left
-    out of ``data``, as are values that come out empty (``${NAME:-}`` is as if the key were not written).
+    ``missing``: what a bundled profile lacks. Those values are left out of ``data``, as are values that come out empty
+    (``${NAME:-}`` is as if the key were not written). ``unchecked``: likewise, where the profile has a default that
+    stands for nothing: an empty one, or SQL's ``''`` and ``NULL``.
     """
 
     data: Any = None
-    missing: list[tuple[Path, str]] = field(default_factory=list)
+    missing: list[Lack] = field(default_factory=list)
+    unchecked: list[Lack] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     references: list[Reference] = field(default_factory=list)
 
@@ -49,6 +61,7 @@ def dotted(prefix: str, path: Path) -> str:
 
 
 _LEFT_OUT = object()
+_NOTHING = re.compile(r"(''|NULL(::\w+)?)?")
 
 
 def _fill(located: Located, path: Path, filled: Filled, variables: Variables, prefix: str, lenient: bool) -> Any:
@@ -69,7 +82,7 @@ def _fill(located: Located, path: Path, filled: Filled, variables: Variables, pr
         text = interpolate(value, variables)
     except UnsetVariable as unset:
         if bundled:
-            filled.missing.append((path, unset.name))
+            filled.missing.append(Lack(path, unset.name))
             return _LEFT_OUT
         how = "set to nothing" if unset.name in variables.values else "not set"
         message = f"${{{unset.name}}} is {how}"
@@ -78,7 +91,7 @@ def _fill(located: Located, path: Path, filled: Filled, variables: Variables, pr
         hint = similar or f"set it in the environment or the env_file, or write ${{{unset.name}:-default}}"
     except UnreadableFile as unreadable:
         if bundled and unreadable.fixed:
-            filled.missing.append((path, f"file:{unreadable.path}"))
+            filled.missing.append(Lack(path, f"file:{unreadable.path}"))
             return _LEFT_OUT
         message = str(unreadable)
     except ValueError as malformed:
@@ -88,6 +101,9 @@ def _fill(located: Located, path: Path, filled: Filled, variables: Variables, pr
         return _LEFT_OUT
     if isinstance(text, Reference):
         filled.references.append(text)
+        if bundled:
+            without = (name for name, brought in text.parts if _NOTHING.fullmatch(brought))
+            filled.unchecked += [Lack(path, name) for name in without if not variables.values.get(name)]
         if text == "":
             return _LEFT_OUT
     return text

@@ -8,7 +8,7 @@ variable that is set to nothing counts as unset: templates of env files list var
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -106,10 +106,20 @@ def interpolate(text: str, variables: Variables) -> str:
     if all(isinstance(part, str) for part in template):
         return "".join(part for part in template if isinstance(part, str))
     sources: list[str] = []
-    pieces = tuple(_pieces(template, variables, sources))
-    now = "".join(variables.content(piece) if isinstance(piece, Path) else piece for piece in pieces)
-    rendering = _Rendering(pieces, variables.read)
-    return Reference(now, rendering, ", ".join(dict.fromkeys(sources)), rendering.identity)
+    pieces: list[str | Path] = []
+    parts: dict[str, str] = {}
+    for part in template:
+        made = _pieces((part,), variables, sources)
+        pieces += made
+        if isinstance(part, Variable):
+            parts[part.name] = _text(made, variables)
+    rendering = _Rendering(tuple(pieces), variables.read)
+    source = ", ".join(dict.fromkeys(sources))
+    return Reference(_text(pieces, variables), rendering, source, rendering.identity, tuple(parts.items()))
+
+
+def _text(pieces: Iterable[str | Path], variables: Variables) -> str:
+    return "".join(variables.content(piece) if isinstance(piece, Path) else piece for piece in pieces)
 
 
 def parse(text: str) -> Template:

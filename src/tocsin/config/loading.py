@@ -4,7 +4,8 @@
 each probe over one another; 5. make a spec of each; 6. check what they say of one another; 7. put it all together.
 
 Precedence for one setting of a probe, lowest first: tocsin's default, ``defaults`` of a profile (for the probes it
-declares), ``defaults`` of the user's file, the profiles in their order, the user's file. For a variable: the env file
+declares), ``defaults`` of the user's file, the profiles in their order (after those that they name themselves), the
+user's file. For a variable: the env file
 that the configuration names, the one on the command line, the process environment. No variable is ever exported:
 ``os.environ`` is only read.
 """
@@ -20,6 +21,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tocsin.config.configuration import Configuration, Sources
+from tocsin.config.control_target import ControlTarget
 from tocsin.config.declaration import Defaults, DocumentSettings
 from tocsin.config.dependencies import check_dependencies
 from tocsin.config.document import Located, Origin, parse
@@ -63,7 +65,8 @@ def load(sources: Sources, registry: Mapping[str, type[Probe]]) -> Configuration
         reading.problems.append(Problem(documents[-1].at.origin.name, 0, "probes", "no probe is left to run"))
     reading.stop_at_problems()
     files = MappingProxyType({**reading.files, **process.files, **variables.files})
-    return Configuration(MappingProxyType(probes), top.controls, top.caps.caps(), vantage, files)
+    controls = tuple(map(ControlTarget.parse, top.controls))
+    return Configuration(MappingProxyType(probes), controls, top.caps.caps(), vantage, files)
 
 
 @dataclass(slots=True)
@@ -134,23 +137,42 @@ def _variables(sources: Sources, first: DocumentSettings, reading: _Reading) -> 
 
 
 def _profiles(sources: Sources, own: Located | None, first: DocumentSettings, reading: _Reading) -> list[Located]:
-    """The profiles in their order, each once: those that the file names, then those of the command line."""
+    """The profiles in their order, each once: those that the file names, then those of the command line. Bundled ones
+    that a profile names come before it, so that it can lay its own over them."""
     named = dict.fromkeys(first.profiles, own) | {name: None for name in sources.profiles if name not in first.profiles}
-    profiles = []
+    profiles: dict[str, Located | None] = {}
     for name, asking in named.items():
-        if "/" in name or name.endswith((".yaml", ".yml")):
-            path = Path(name) if asking is None else _beside(sources, name)
-            document = reading.document(path, str(path))
-        else:
-            document = _bundled(name, asking, reading)
-        if document is None:
-            continue
-        for key in _READ_FIRST:
-            if key in document.mapping:
-                message = "not for a profile; it belongs in your own configuration file"
-                reading.problems.append(problem(document.mapping[key], key, message))
-        profiles.append(document)
-    return profiles
+        _add_profile(name, asking, sources, profiles, reading)
+    return [document for document in profiles.values() if document is not None]
+
+
+def _add_profile(
+    name: str,
+    asking: Located | None,
+    sources: Sources,
+    profiles: dict[str, Located | None],
+    reading: _Reading,
+    *,
+    named_by_profile: bool = False,
+) -> None:
+    if name in profiles:
+        return
+    profiles[name] = None
+    if not named_by_profile and ("/" in name or name.endswith((".yaml", ".yml"))):
+        path = Path(name) if asking is None else _beside(sources, name)
+        document = reading.document(path, str(path))
+    else:
+        document = _bundled(name, asking, reading)
+    if document is None:
+        return
+    if (env_file := document.mapping.get("env_file")) is not None:
+        message = "not for a profile; it belongs in your own configuration file"
+        reading.problems.append(problem(env_file, "env_file", message))
+    for other in _top_level(document, Variables({}), reading, only=("profiles",)).profiles:
+        _add_profile(other, document, sources, profiles, reading, named_by_profile=True)
+    # Its place is behind those that it names.
+    del profiles[name]
+    profiles[name] = document
 
 
 def _bundled(name: str, asking: Located | None, reading: _Reading) -> Located | None:

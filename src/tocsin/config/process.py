@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from tocsin.config.document import Located, Origin, Position
 from tocsin.config.errors import ConfigError, Problem
 from tocsin.config.translation import translate
 from tocsin.sdk import Seconds
+from tocsin.sdk.state_files import default_state_folder
 
 _PREFIX = "TOCSIN_"
 _LISTEN = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:/\s]*)):([0-9]{1,5})")
@@ -42,21 +41,6 @@ def parse_listen(value: object) -> Listen:
     return Listen(match[1] or match[2] or "", int(match[3]))
 
 
-def _web_address(value: str | None) -> str | None:
-    if value is None:
-        return None
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError(f"{value!r} is not a web address; write https://tocsin.example.org")
-    return value.rstrip("/")
-
-
-def _state_dir() -> Path:
-    """``$XDG_STATE_HOME/tocsin``, XDG Base Directory Specification."""
-    base = os.environ.get("XDG_STATE_HOME", "")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "tocsin"
-
-
 class ProcessSettings(BaseSettings):
     """Read with `process_settings`. An empty variable counts as unset. Other ``TOCSIN_*`` variables are contracts of
     profiles and mean nothing here."""
@@ -64,11 +48,10 @@ class ProcessSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, frozen=True, extra="ignore")
 
     listen: Annotated[Listen, NoDecode, BeforeValidator(parse_listen)] = Listen("127.0.0.1", 9760)
-    state_dir: Path = Field(default_factory=_state_dir)
+    state_dir: Path = Field(default_factory=default_state_folder)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console", "auto"] = "auto"
     web_config_file: Path | None = None
-    public_url: Annotated[str | None, AfterValidator(_web_address)] = None
     vantage: str = ""
     reload_every: Seconds = 10.0
     """How often the files are looked at for a change; 0s for never."""

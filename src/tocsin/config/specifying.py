@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from tocsin.config.declaration import PROBE_NAME, Declaration, common_to
 from tocsin.config.document import Located
 from tocsin.config.errors import Problem, nearest
-from tocsin.config.filling import Filled, dotted, fill
+from tocsin.config.filling import Filled, Lack, dotted, fill
 from tocsin.config.interpolation import Variables
+from tocsin.config.meanings import meaning
 from tocsin.config.registry import BrokenKind, UnknownKind
 from tocsin.config.translation import follow, translate
 from tocsin.model import MissingContract, ProbeSpec, ReasonInfo, Reference
 from tocsin.sdk import Probe, ProbeSettings
+from tocsin.sdk.probe import plain_texts
 from tocsin.sdk.quantities import format_duration
 
 _RETRY_EVERY = 5.0
+_GIVEN = re.compile(r"\$\{((?:file:)?[^}:]+)\}(?! unset)")
+"""What a `Reference` was made from: variables that are set, and files."""
 _LIST_ERRORS = ("list_type", "tuple_type", "set_type", "frozen_set_type")
 
 
@@ -64,17 +70,18 @@ def specify(name: str, written: Located, declared: Located, around: Surroundings
     settings = _settings(kind, filled, written, prefix, result.problems)
     if declaration is None:
         return result
-    reasons = _reasons(kind, settings, filled)
+    given = _given(kind, filled) if settings is None else settings
+    reasons = _reasons(kind, given)
     off_because = "" if declaration.policy is None or declaration.policy.applies else declaration.policy.because
     if off_because:
         # What is off needs no contract.
-        settings, filled.missing = None, []
+        settings, filled.missing, filled.unchecked = None, [], []
     result.problems += _times(declaration, written, prefix)
     if settings is not None:
         result.problems += _severities(declaration, kind, settings, written, prefix)
     if not result.problems:
         spec = _spec(name, declaration, kind, settings, filled, str(declared.place), around.vantage)
-        result.spec = replace(spec, off_because=off_because, reasons=reasons)
+        result.spec = replace(spec, off_because=off_because, reasons=reasons, given=given)
     return result
 
 
@@ -108,8 +115,12 @@ def _declaration(
     except ValidationError as error:
         # A key whose value could not be filled in has its problem already.
         unfilled = {problem.key for problem in filled.problems}
-        found = translate(error, written, prefix, (Declaration,), filled.references)
-        problems += [problem for problem in found if problem.key not in unfilled]
+        found = _not_the_platforms(
+            error, translate(error, written, prefix, (Declaration,), filled.references), filled, written
+        )
+        if not found:
+            return _declaration(kind, filled, written, prefix, problems)
+        problems += [each for _, each in found if each.key not in unfilled]
         return None
 
 
@@ -146,10 +157,11 @@ def _settings(
     try:
         settings = _validate(kind.Settings, given, written)
     except ValidationError as error:
-        absent = {path[0] for path, _ in filled.missing}
         unfilled = {problem.key for problem in filled.problems}
         found = translate(error, written, prefix, (Declaration, kind.Settings), filled.references)
-        for details, each in zip(error.errors(), found, strict=True):
+        wrong = _not_the_platforms(error, found, filled, written)
+        absent = {lack.path[0] for lack in filled.missing}
+        for details, each in wrong:
             explained = absent and (not details["loc"] or details["loc"][0] in absent)
             if each.key not in unfilled and (not explained or details["type"] == "extra_forbidden"):
                 problems.append(each)
@@ -158,18 +170,66 @@ def _settings(
         what = f"the settings of the kind `{kind.kind}` cannot be checked: it raised {type(error).__name__}"
         problems.append(problem(written, prefix, what, "this is a bug in the kind"))
         return None
+    if isinstance(settings, ProbeSettings):
+        plain = {name for path, _ in plain_texts(settings) for name in (path, path.partition("[")[0])}
+        settings._references = {name: found for name, found in _references(given, "") if name in plain}
     return None if filled.missing else settings
 
 
-def _reasons(kind: type[Probe], settings: BaseModel | None, filled: Filled) -> tuple[ReasonInfo, ...]:
+def _not_the_platforms(
+    error: ValidationError, found: list[Problem], filled: Filled, written: Located
+) -> list[tuple[ErrorDetails, Problem]]:
+    """The findings that are the user's or the profile's to mend, with their details.
+
+    A variable of the platform that reads otherwise than a bundled profile expects is neither's: its format is not
+    published. Its value is taken out, as if it were unset, and what is wrong with it is told by the probe.
+    """
+    theirs: list[tuple[ErrorDetails, Problem]] = []
+    lacking: dict[tuple[str | int, ...], Lack] = {}
+    for details, each in zip(error.errors(), found, strict=True):
+        path, target = follow(details["loc"], written)
+        given = details["input"]
+        names = _GIVEN.findall(given.source) if isinstance(given, Reference) and target.at.origin.bundled else []
+        if names and path:
+            lacking.setdefault(path, Lack(path, ", ".join(names), each.message))
+        else:
+            theirs.append((details, each))
+    for path in sorted(lacking, key=len, reverse=True):
+        _take_out(filled.data, path)
+    filled.missing += lacking.values()
+    return theirs
+
+
+def _take_out(data: Any, path: tuple[str | int, ...]) -> None:
+    for step in path[:-1]:
+        data = data[step]
+    if isinstance(data, dict):
+        data.pop(path[-1], None)
+
+
+def _references(given: Any, name: str) -> Iterator[tuple[str, Reference]]:
+    if isinstance(given, Reference):
+        yield name, given
+    elif isinstance(given, Mapping):
+        for key, value in given.items():
+            yield from _references(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(given, list):
+        for index, value in enumerate(given):
+            yield from _references(value, f"{name}[{index}]")
+
+
+def _given(kind: type[Probe], filled: Filled) -> BaseModel:
+    """The settings as far as they are given and valid each for itself; the others are not there, or defaults."""
+    known = {}
+    for name, info in kind.Settings.model_fields.items():
+        if (key := info.alias or name) in filled.data:
+            with suppress(ValidationError):
+                known[name] = TypeAdapter(info.rebuild_annotation()).validate_python(filled.data[key])
+    return kind.Settings.model_construct(**known)
+
+
+def _reasons(kind: type[Probe], settings: BaseModel) -> tuple[ReasonInfo, ...]:
     """Those that the settings name too, as far as these are known: a setting that is missing names none."""
-    if settings is None:
-        known = {}
-        for name, info in kind.Settings.model_fields.items():
-            if (key := info.alias or name) in filled.data:
-                with suppress(ValidationError):
-                    known[name] = TypeAdapter(info.rebuild_annotation()).validate_python(filled.data[key])
-        settings = kind.Settings.model_construct(**known)
     try:
         return kind.all_reasons(cast("ProbeSettings", settings))
     except Exception:  # noqa: BLE001 - the author's code, given settings that may lack what it looks at
@@ -202,7 +262,7 @@ def _replace(data: Any, path: tuple[str | int, ...], value: object) -> None:
 
 def _parts(text: Reference) -> list[Reference]:
     stripped = [part.strip() for part in text.split(",")]
-    return [Reference(part, lambda part=part: part, text.source) for part in stripped if part]  # type: ignore[misc]
+    return [Reference(part, lambda part=part: part, text.source, None, text.parts) for part in stripped if part]  # type: ignore[misc]
 
 
 def _times(declaration: Declaration, written: Located, prefix: str) -> list[Problem]:
@@ -284,6 +344,14 @@ def _spec(
         vantage=declaration.vantage or vantage,
         writes=kind.writes if declaration.writes is None else declaration.writes,
         costly=kind.costly if declaration.costly is None else declaration.costly,
-        missing=tuple(MissingContract(variable, dotted("", path)) for path, variable in filled.missing),
+        missing=_contracts(kind, filled.missing),
+        unchecked=_contracts(kind, filled.unchecked),
         source=source,
+    )
+
+
+def _contracts(kind: type[Probe], lacks: Iterable[Lack]) -> tuple[MissingContract, ...]:
+    return tuple(
+        MissingContract(lack.variable, dotted("", lack.path), meaning(kind.Settings, lack.path), lack.why)
+        for lack in lacks
     )

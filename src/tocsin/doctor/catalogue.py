@@ -30,7 +30,8 @@ LIMIT 20000
 _INDEXES = """
 SELECT n.nspname AS schema, t.relname AS name,
        ARRAY(SELECT a.attname FROM unnest(i.indkey::int[]) WITH ORDINALITY k (attnum, place)
-             JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = k.attnum ORDER BY place) AS columns
+             JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = k.attnum ORDER BY place) AS columns,
+       pg_get_expr(i.indpred, i.indrelid) AS predicate
 FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace
 WHERE i.indisvalid AND n.nspname NOT IN ('pg_catalog', 'pg_toast')
 LIMIT 20000
@@ -39,12 +40,13 @@ LIMIT 20000
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """``columns``: type by name. ``indexes``: the columns of each, in order."""
+    """``columns``: type by name. ``indexes``: the columns of each, in order. ``predicates``: of the partial ones."""
 
     schema: str
     name: str
     columns: dict[str, str]
     indexes: tuple[tuple[str, ...], ...] = ()
+    predicates: tuple[str, ...] = ()
 
     @property
     def written(self) -> str:
@@ -68,17 +70,29 @@ class Database:
         for row in await self._connection.fetch(_COLUMNS):
             columns.setdefault((row["schema"], row["name"]), {})[row["column"]] = row["type"]
         indexes: dict[tuple[str, str], list[tuple[str, ...]]] = {}
+        predicates: dict[tuple[str, str], list[str]] = {}
         for row in await self._connection.fetch(_INDEXES):
             indexes.setdefault((row["schema"], row["name"]), []).append(tuple(row["columns"]))
-        return [Table(*key, found, tuple(indexes.get(key, ()))) for key, found in columns.items()]
+            if row["predicate"]:
+                predicates.setdefault((row["schema"], row["name"]), []).append(row["predicate"])
+        return [
+            Table(*key, found, tuple(indexes.get(key, ())), tuple(predicates.get(key, ())))
+            for key, found in columns.items()
+        ]
 
     async def values(self, table: str, column: str) -> Sequence[str]:
-        """The different values among `SAMPLED_ROWS` rows of a column, `MAX_VALUES` at most."""
+        """The different values among `SAMPLED_ROWS` rows of a column, and those that the server's statistics know to be
+        common in all of it, `MAX_VALUES` at most."""
         # A savepoint, so that a table that may not be read does not end the whole look.
         async with self._connection.transaction():
             rows = await self._connection.fetch(
                 f"SELECT DISTINCT value FROM (SELECT {quoted(column)}::text AS value FROM {quoted(table)} "
-                f"LIMIT {SAMPLED_ROWS}) AS sampled WHERE value IS NOT NULL LIMIT {MAX_VALUES}"
+                f"LIMIT {SAMPLED_ROWS}) AS sampled WHERE value IS NOT NULL UNION "
+                "SELECT unnest(most_common_vals::text::text[]) FROM pg_stats JOIN pg_class ON relname = tablename "
+                "WHERE pg_class.oid = $1::text::regclass AND relnamespace = to_regnamespace(quote_ident(schemaname)) "
+                f"AND attname = $2 LIMIT {MAX_VALUES}",
+                quoted(table),
+                column,
             )
         return sorted(row["value"] for row in rows)
 

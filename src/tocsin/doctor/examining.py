@@ -15,10 +15,18 @@ from tocsin.doctor.proposing import (
     find_table,
     missing_index,
     propose_column,
+    propose_latest,
     propose_table,
     propose_values,
 )
-from tocsin.doctor.questions import AddressQuestion, ColumnQuestion, Questions, TableQuestion, ValuesQuestion
+from tocsin.doctor.questions import (
+    AddressQuestion,
+    ColumnQuestion,
+    LatestQuestion,
+    Questions,
+    TableQuestion,
+    ValuesQuestion,
+)
 from tocsin.sdk import ProbeFault
 from tocsin.sdk.faults import explain
 
@@ -64,6 +72,8 @@ async def _tables(questions: Questions, values: Mapping[str, str], database: Dat
             proposal = propose_table(variable, question, tables)
             found.proposals.append(proposal)
             named[variable] = proposal.value or named.get(variable, "")
+        elif isinstance(question, LatestQuestion) and not values.get(variable):
+            found.proposals.append(propose_latest(variable, question, tables))
     for variable, question in questions.questions.items():
         if not isinstance(question, ColumnQuestion | ValuesQuestion) or values.get(variable):
             continue

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tocsin.doctor.catalogue import Table
-from tocsin.doctor.questions import ColumnQuestion, IndexQuestion, TableQuestion, ValuesQuestion
+from tocsin.doctor.questions import ColumnQuestion, IndexQuestion, LatestQuestion, TableQuestion, ValuesQuestion
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +72,27 @@ def missing_index(question: IndexQuestion, table: Table, named: Mapping[str, str
     """The statement that makes the index; empty when there is one. ``named``: the values of variables by name."""
     columns = [named.get(column, column) for column in question.columns]
     known = [column for column in columns if column in table.columns]
-    if not known or any(index[:1] and index[0] in known for index in table.indexes):
+    if not known or any(_serves(index, known) for index in table.indexes):
+        return ""
+    if len(known) == 1 and any(known[0] in predicate for predicate in table.predicates):
         return ""
     return f"CREATE INDEX CONCURRENTLY ON {table.written} ({', '.join(known)});"
+
+
+def _serves(index: Sequence[str], columns: Sequence[str]) -> bool:
+    """All but the last are compared for equality, in which their order does not matter."""
+    *equal, last = columns
+    return set(index[: len(equal)]) == set(equal) and list(index[len(equal) : len(columns)]) == [last]
+
+
+def propose_latest(variable: str, question: LatestQuestion, tables: Sequence[Table]) -> Proposal:
+    """The newest time in the first table that has one of the names and one of the columns."""
+    for name in question.names:
+        for table in tables:
+            times = [column for column in question.columns if column in table.columns and table.of_type(column, "time")]
+            if table.name.lower() == name.lower() and times:
+                return Proposal(variable, f"SELECT {times[0]} FROM {table.written}", f"the times in {table.written}")
+    return Proposal(variable, "", f"no table is called {', '.join(question.names)} with a time")
 
 
 def _lower(names: Iterable[str]) -> set[str]:

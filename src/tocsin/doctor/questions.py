@@ -26,6 +26,12 @@ class TableQuestion(_Part):
     names: Names
     columns: tuple[str, ...] = ()
 
+    @property
+    def sought(self) -> str:
+        """What is looked for, in words."""
+        having = f" with the columns {', '.join(self.columns)}" if self.columns else ""
+        return f"A table such as {_some(self.names)}{having}."
+
 
 class ColumnQuestion(_Part):
     """Which column of the table that the variable ``table`` names?"""
@@ -34,6 +40,11 @@ class ColumnQuestion(_Part):
     table: str
     names: Names
     type: Literal["any", "time", "text", "number"] = "any"
+
+    @property
+    def sought(self) -> str:
+        kind = "" if self.type == "any" else f" ({self.type})"
+        return f"A column{kind} of the table of {self.table}, such as {_some(self.names)}."
 
 
 class ValuesQuestion(_Part):
@@ -44,6 +55,22 @@ class ValuesQuestion(_Part):
     column: str
     names: Names
 
+    @property
+    def sought(self) -> str:
+        return f"Those values of the column {self.column} that mean: {_some(self.names)}; with commas between them."
+
+
+class LatestQuestion(_Part):
+    """Which query gives the newest sign of life? The first column of ``columns`` of a table with one of ``names``."""
+
+    ask: Literal["latest"]
+    names: Names
+    columns: Names
+
+    @property
+    def sought(self) -> str:
+        return f"One SELECT of a time, such as SELECT {self.columns[0]} FROM {self.names[0]}."
+
 
 class AddressQuestion(_Part):
     """Which address answers 200? The origin of the variable ``near``, on its port and on ``ports``, with ``paths``."""
@@ -53,12 +80,19 @@ class AddressQuestion(_Part):
     ports: tuple[int, ...] = ()
     paths: Names
 
+    @property
+    def sought(self) -> str:
+        return f"An address that answers 200, such as {_some(self.paths)} at the host of {self.near}."
 
-Question = Annotated[TableQuestion | ColumnQuestion | ValuesQuestion | AddressQuestion, Field(discriminator="ask")]
+
+Question = Annotated[
+    TableQuestion | ColumnQuestion | ValuesQuestion | LatestQuestion | AddressQuestion, Field(discriminator="ask")
+]
 
 
 class IndexQuestion(_Part):
-    """Without an index that begins with ``columns``, in any order, the query of ``probe`` reads the whole table."""
+    """Without an index that begins with ``columns``, the last of them last, the query of ``probe`` reads more than it
+    needs. An index on only those rows for which a single column has the value that is asked for will do too."""
 
     probe: str
     table: str
@@ -72,6 +106,10 @@ class Questions(_Part):
     fallbacks: Mapping[str, str] = {}
     questions: Mapping[str, Question]
     indexes: tuple[IndexQuestion, ...] = ()
+
+
+def _some(names: Names) -> str:
+    return ", ".join(names[:4])
 
 
 def questions_of(profile: str, folder: Traversable | None = None) -> Questions | None:

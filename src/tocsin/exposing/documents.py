@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tocsin.board import RunRecord
-from tocsin.model import Entry, Finding, Measurement, ProbeSpec, ProbeState, Run, Status, Transition
+from tocsin.board import Evidence, RunRecord
+from tocsin.model import Attachment, Entry, Finding, Measurement, ProbeSpec, ProbeState, Run, Status, Transition
 
 
 def runbook_path(spec: ProbeSpec, reason: str | None) -> str:
@@ -16,13 +16,14 @@ def runbook_path(spec: ProbeSpec, reason: str | None) -> str:
 
 
 def run_document(spec: ProbeSpec, run: Run) -> dict[str, Any]:
-    """One run of a probe. Stable: see the design's command line, ``probe --json``."""
+    """One run of a probe. Stable. ``vantage``: where it was looked from; empty when that is not configured."""
     outcome = run.outcome
     return {
         "probe": spec.name,
         "kind": spec.kind,
         "system": spec.system,
         "incident": spec.incident,
+        "vantage": spec.vantage,
         "status": outcome.status,
         "reason": outcome.reason,
         "detail": outcome.detail,
@@ -50,6 +51,7 @@ def probe_document(entry: Entry, due_at: float | None = None) -> dict[str, Any]:
             "kind": spec.kind,
             "system": spec.system,
             "incident": spec.incident,
+            "vantage": spec.vantage,
             "status": Status.UNKNOWN,
             "reason": None,
             "detail": "has not run yet",
@@ -110,6 +112,33 @@ def record_document(record: RunRecord) -> dict[str, Any]:
         "trace_id": record.trace_id,
         "request_id": record.request_id,
     }
+
+
+def evidence_document(evidence: Evidence | None) -> dict[str, Any] | None:
+    """What the latest bad run that attached anything attached; ``text`` is null for what is none."""
+    if evidence is None:
+        return None
+    return {
+        "started_at": evidence.started_at,
+        "trace_id": evidence.trace_id,
+        "request_id": evidence.request_id,
+        "attachments": [
+            {
+                "name": attachment.name,
+                "media_type": attachment.media_type,
+                "bytes": len(attachment.content),
+                "text": text_of(attachment),
+            }
+            for attachment in evidence.attachments
+        ],
+    }
+
+
+def text_of(attachment: Attachment) -> str | None:
+    """The attachment as text, what is not UTF-8 in it replaced; None when it is none by its media type."""
+    if not attachment.media_type.startswith("text/") and attachment.media_type != "application/json":
+        return None
+    return attachment.content.decode("utf-8", "replace")
 
 
 def transition_document(change: Transition) -> dict[str, Any]:

@@ -41,6 +41,12 @@ CAUSED_BY = Family(
     "1 while a failing dependency explains the failure of the probe.",
     ("probe", "cause"),
 )
+DEPENDS_ON = Family(
+    "tocsin_probe_depends_on_info",
+    "gauge",
+    "1 for each probe that may explain a failure of this one, as its configuration names them.",
+    ("probe", "cause"),
+)
 LAST_RUN = Family(
     "tocsin_probe_last_run_timestamp_seconds", "gauge", "Start of the latest run, in Unix time.", ("probe",)
 )
@@ -65,7 +71,7 @@ SKIPPED = Family(
 MISSING_CONTRACT = Family(
     "tocsin_config_missing_contract_info",
     "gauge",
-    "1 for each variable that a probe of a bundled profile needs and that is not set.",
+    "1 for each variable that a probe of a bundled profile needs and that is not set or cannot be read.",
     ("probe", "variable"),
 )
 
@@ -75,6 +81,7 @@ PROBE_FAMILIES = (
     REASON,
     FINDING,
     CAUSED_BY,
+    DEPENDS_ON,
     LAST_RUN,
     LAST_OK,
     SINCE,
@@ -96,7 +103,12 @@ CONFIG_HASH = Family("tocsin_config_hash_info", "gauge", "1; the digest of the r
 HEARTBEAT = Family(
     "tocsin_scheduler_heartbeat_timestamp_seconds", "gauge", "Latest sign of life of the scheduler, in Unix time."
 )
-LAG = Family("tocsin_scheduler_lag_seconds", "histogram", "How late runs started after they were due.", ())
+LAG = Family(
+    "tocsin_scheduler_lag_seconds",
+    "histogram",
+    "How late runs started after they were due, or were found too late to start.",
+    (),
+)
 LOOP_LAG = Family(
     "tocsin_event_loop_lag_seconds_total", "counter", "Time by which the probing loop was late, added up."
 )
@@ -105,6 +117,11 @@ WRITES_FAILED = Family(
 )
 STATE_DEGRADED = Family(
     "tocsin_state_degraded", "gauge", "1 while state is kept in memory only, so that a restart would forget it."
+)
+STATE_REPLACED = Family(
+    "tocsin_state_replaced",
+    "gauge",
+    "1 when this process found its state file unusable and began a new one; the old one is kept beside it.",
 )
 WEB_CONFIG_OK = Family(
     "tocsin_web_config_last_reload_successful",
@@ -126,6 +143,7 @@ SELF_FAMILIES = (
     LOOP_LAG,
     WRITES_FAILED,
     STATE_DEGRADED,
+    STATE_REPLACED,
     WEB_CONFIG_OK,
     WEB_CERTIFICATE_EXPIRY,
 )

@@ -21,6 +21,7 @@ from tocsin.exposing.exposition import OPENMETRICS_TYPE, TEXT_TYPE, accepts_open
 from tocsin.exposing.gate import Gate
 from tocsin.exposing.metrics import MetricsPage
 from tocsin.exposing.site import Site
+from tocsin.model import Entry
 
 RELOAD_SECONDS = 30.0
 _API_RUNS = 100
@@ -134,7 +135,7 @@ class Desk:
     async def ready(self, request: web.Request) -> web.Response:
         """Ready for good once every probe had a first result, or the time for that is over; whatever the results."""
         entries = self.site.entries()
-        waiting = sum(entry.run is None for entry in entries.values())
+        waiting = sum(map(_is_awaited, entries.values()))
         uptime = self.site.now() - self.site.facts().started_at
         if waiting == 0 or uptime >= self.site.ready_within:
             self._was_ready = True
@@ -183,6 +184,7 @@ class Desk:
                     "transitions": [
                         documents.transition_document(change) for change in history.transitions(name, _API_TRANSITIONS)
                     ],
+                    "evidence": documents.evidence_document(history.evidence(name)),
                 }
             )
 
@@ -231,6 +233,11 @@ class Desk:
             body=body,
             headers={"Content-Type": content_type, "Vary": "Accept, Accept-Encoding", **encoding, **(headers or {})},
         )
+
+
+def _is_awaited(entry: Entry) -> bool:
+    """Whether its first result is to come soon. What is costly and ran before a restart rests until its next time."""
+    return entry.run is None and not (entry.spec.costly and entry.state.last_run_at is not None)
 
 
 def _json(document: Any) -> bytes:

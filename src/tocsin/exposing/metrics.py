@@ -139,6 +139,7 @@ def _own_lines(entry: Entry) -> tuple[str, ...]:
             for reason, component in findings
         ),
         f'{f.CAUSED_BY.name}{{{probe},cause="{escape(state.caused_by)}"}} 1\n' if state.caused_by else "",
+        "".join(f'{f.DEPENDS_ON.name}{{{probe},cause="{escape(cause)}"}} 1\n' for cause in spec.depends_on),
         _one(f.LAST_RUN, probe, state.last_run_at),
         _one(f.LAST_OK, probe, state.last_ok_at),
         _one(f.SINCE, probe, state.since),
@@ -178,5 +179,6 @@ def _self_samples(
     yield single(f.LOOP_LAG, facts.loop_lag_seconds)
     yield single(f.WRITES_FAILED, facts.state_writes_failed)
     yield single(f.STATE_DEGRADED, int(facts.state_failing is not None))
+    yield single(f.STATE_REPLACED, int(facts.state_replaced))
     yield single(f.WEB_CONFIG_OK, int(web_config_ok))
     yield single(f.WEB_CERTIFICATE_EXPIRY, web_certificate_expiry)

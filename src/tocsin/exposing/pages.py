@@ -12,7 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tocsin.exposing import documents, runbooks, views
 from tocsin.exposing.site import Health, SelfFacts, Site
-from tocsin.model import Entry
+from tocsin.model import Entry, ProbeSpec
+from tocsin.running.graph import Graph
 from tocsin.sdk.quantities import format_duration
 
 REFRESH_SECONDS = 15
@@ -90,6 +91,7 @@ def probe_page(site: Site, name: str) -> bytes | None:
     if entry is None:
         return None
     row = views.row(entry, site.history.recent(name), now)
+    evidence = site.history.evidence(name)
     return _render(
         "probe.html",
         frame=_frame(site),
@@ -108,6 +110,9 @@ def probe_page(site: Site, name: str) -> bytes | None:
             (change, views.moment(change.at, now)) for change in site.history.transitions(name, _TRANSITIONS_SHOWN)
         ],
         runbook=documents.runbook_path,
+        evidence=evidence,
+        attached_at=views.moment(evidence.started_at, now) if evidence is not None else None,
+        text_of=documents.text_of,
     )
 
 
@@ -118,7 +123,8 @@ def runbook_page(site: Site, system: str, incident: str) -> bytes | None:
         return None
     entries = site.entries()
     current = runbooks.current_reasons(entries, system, incident)
-    rendered = runbooks.render(page.text, frozenset(current))
+    specs = {name: entry.spec for name, entry in entries.items()}
+    rendered = runbooks.render(page.text, frozenset(current), specs, _checks(site, entries, specs, system, incident))
     watching = [
         (name, views.entry_light(entry))
         for name, entry in entries.items()
@@ -136,6 +142,20 @@ def runbook_page(site: Site, system: str, incident: str) -> bytes | None:
         },
         watching=watching,
     )
+
+
+def _checks(
+    site: Site, entries: Mapping[str, Entry], specs: Mapping[str, ProbeSpec], system: str, incident: str
+) -> str | None:
+    """What to check first, as HTML: this configuration's probes, causes first, each as it is now. None when no probe
+    leads to the page."""
+    own = [name for name, spec in specs.items() if (spec.system, spec.incident) == (system, incident)]
+    if not own:
+        return None
+    now = site.now()
+    order = Graph(specs.values()).in_order(own)
+    rows = [views.row(entries[name], (), now) for name in order]
+    return _templates().get_template("checks.html").render(rows=[(row, specs[row.name]) for row in rows], order=order)
 
 
 def message_page(site: Site, title: str, text: str) -> bytes:

@@ -1,15 +1,18 @@
-"""Runbook pages as HTML in which every reason is an anchor, and those that are current now stand out."""
+"""Runbook pages as HTML in which every reason is an anchor, those that are current now stand out, and commands hold the
+values of this configuration."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from tocsin.model import Entry, Status
+from tocsin.model import Entry, ProbeSpec, Status
+from tocsin.runbooks import checks, filling
 
 _REASON = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
 _PAGE_FILE = re.compile(r"((?:\.\./)*[a-z0-9_-]+(?:/[a-z0-9_-]+)*)\.md(#.*)?")
@@ -34,10 +37,20 @@ class RenderedPage:
     anchors: frozenset[str]
 
 
-def render(markdown: str, current: frozenset[str] = frozenset()) -> RenderedPage:
+def render(
+    markdown: str,
+    current: frozenset[str] = frozenset(),
+    specs: Mapping[str, ProbeSpec] = MappingProxyType({}),
+    first: str | None = None,
+) -> RenderedPage:
     """Renders a page. Each ``kind.reason`` in a heading, as code or as its whole text, gets exactly that as its id; a
-    heading without one gets its words. Headings about a reason in ``current`` get the class ``current``."""
-    tokens = _MARKDOWN.parse(markdown)
+    heading without one gets its words. Headings about a reason in ``current`` get the class ``current``.
+
+    ``specs``: whose values are filled into the code. ``first``: HTML of what to check first, in place of what the page
+    lists itself; None leaves that.
+    """
+    tokens = _parsed(markdown, first)
+    filling.fill_tokens(tokens, specs)
     headings: list[Heading] = []
     taken: set[str] = set()
     for position, token in enumerate(tokens):
@@ -47,6 +60,14 @@ def render(markdown: str, current: frozenset[str] = frozenset()) -> RenderedPage
             _point_links_at_pages(token)
     body = _MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {})
     return RenderedPage(body, tuple(headings), frozenset(taken))
+
+
+def _parsed(markdown: str, first: str | None) -> list[Token]:
+    parted = checks.part(markdown)
+    if parted is None or first is None:
+        return _MARKDOWN.parse(checks.unmarked(markdown))
+    html = Token("html_block", "", 0, content=first)
+    return [*_MARKDOWN.parse(parted.before), html, *_MARKDOWN.parse(parted.after)]
 
 
 def current_reasons(entries: Mapping[str, Entry], system: str, incident: str) -> dict[str, list[str]]:

@@ -7,6 +7,7 @@ import socket
 import ssl
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +42,7 @@ class _Rules:
 
 
 class WebServer:
-    """Serves a `Site`. `start` and `stop` are called from another thread and block; both at most once.
+    """Serves a `Site`. `start` and `stop` are called from another thread and block; `start` at most once.
 
     ``host`` empty is every interface; ``port`` 0 is any free one. ``web_config`` is read again when it, or a file that
     it names, changes; when the new content cannot be used the one before stays, which is logged and exported.
@@ -68,19 +69,24 @@ class WebServer:
         self._thread.start()
         self._started.result()
 
-    def stop(self) -> None:
-        """Closes the port, lets open requests finish for a moment, and ends the thread."""
-        if self._thread.ident is None or self._started.exception() is not None:
-            return
-        loop, stopping = self._started.result()
-        loop.call_soon_threadsafe(stopping.set)
-        self._thread.join(_GRACE_SECONDS + 3.0)
+    def begin_to_stop(self) -> None:
+        """Closes the port and lets open requests finish for a moment. Does not block."""
+        if self._thread.is_alive() and self._started.done() and self._started.exception() is None:
+            loop, stopping = self._started.result()
+            with suppress(RuntimeError):  # the loop has ended by itself meanwhile
+                loop.call_soon_threadsafe(stopping.set)
+
+    def stop(self, timeout: float = _GRACE_SECONDS + 1.0) -> None:
+        """As `begin_to_stop`, and waits ``timeout`` seconds at most for the thread to end."""
+        self.begin_to_stop()
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
             try:
                 runner.run(self._serve())
-            except (OSError, ConfigError) as error:
+            except BaseException as error:  # whoever waits in `start` is told, whatever it is
                 if self._started.done():
                     raise
                 self._started.set_exception(error)
@@ -109,32 +115,41 @@ class WebServer:
                 stopping = asyncio.Event()
                 self._started.set_result((asyncio.get_running_loop(), stopping))
                 while not await _within(stopping, _WATCH_SECONDS):
-                    if not (await current.watch.changed() or desk.web_config_error):
-                        continue
-                    if (fresh := self._reread(desk)) is not None:
-                        replaced, accepting = accepting, await _accepting(desk.connections, listening, fresh.context)
-                        await _retire(replaced)
-                        current = fresh
+                    try:
+                        if await current.watch.changed() or desk.web_config_error:
+                            fresh = self._reread()
+                            replaced, accepting = (
+                                accepting,
+                                await _accepting(desk.connections, listening, fresh.context),
+                            )
+                            await _retire(replaced)
+                            self._take_up(fresh, desk)
+                            current = fresh
+                    except Exception as error:  # noqa: BLE001 - one look that fails must not be the last one
+                        self._refuse(error, desk)
             finally:
                 accepting.close()
                 await runner.cleanup()
                 desk.gate.close()
 
-    def _reread(self, desk: Desk) -> _Rules | None:
-        try:
-            fresh = self._read()
-            if (fresh.context is not None) is not self.tls:
-                raise ConfigError([Problem(str(self._web_config), 0, "", "to switch TLS on or off, restart tocsin")])
-        except ConfigError as error:
-            if desk.web_config_error != str(error):
-                self._log.error("the web configuration was refused; the one before stays", error=str(error))
-            desk.web_config_error = str(error)
-            return None
+    def _reread(self) -> _Rules:
+        fresh = self._read()
+        if (fresh.context is not None) is not self.tls:
+            raise ConfigError([Problem(str(self._web_config), 0, "", "to switch TLS on or off, restart tocsin")])
+        return fresh
+
+    def _take_up(self, fresh: _Rules, desk: Desk) -> None:
         desk.gate.config = fresh.config
         desk.web_config_error = None
         desk.web_certificate_expiry = fresh.expiry
         self._log.info("the web configuration was read again", file=str(self._web_config))
-        return fresh
+
+    def _refuse(self, error: Exception, desk: Desk) -> None:
+        told = str(error) or type(error).__name__
+        if desk.web_config_error != told:
+            bug = None if isinstance(error, ConfigError) else error
+            self._log.error("the web configuration was refused; the one before stays", error=told, exc_info=bug)
+        desk.web_config_error = told
 
     def _read(self) -> _Rules:
         """The rules as the files hold them now. Raises `ConfigError`."""
@@ -148,7 +163,7 @@ class WebServer:
         tls = config.tls_server_config
         if tls is None:
             return _Rules(config, None, watch)
-        return _Rules(config, server_context(tls, path), watch, expiry(tls))
+        return _Rules(config, server_context(tls, path), watch, expiry(tls, path))
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
-from tocsin.board import RunRecord
+from tocsin.board import Evidence, RunRecord
 from tocsin.config import PlannedProbe
 from tocsin.model import Entry, Transition
 from tocsin.runbooks import Page, find_page
@@ -29,6 +29,7 @@ class SelfFacts:
 
     ``config_error``: the text of the last reload that was refused, None when the last one was taken.
     ``state_failing``: why state is kept in memory only, None when it is stored.
+    ``state_replaced``: whether the state file was found unusable, and a new one begun.
     ``notices``: other things an operator should know, one line each, shown on the status page.
     """
 
@@ -42,6 +43,7 @@ class SelfFacts:
     loop_lag_seconds: float = 0.0
     state_writes_failed: int = 0
     state_failing: str | None = None
+    state_replaced: bool = False
     notices: tuple[str, ...] = ()
 
 
@@ -67,6 +69,7 @@ class History(Protocol):
     def recent(self, probe: str) -> tuple[RunRecord, ...]: ...
     def runs(self, probe: str, limit: int) -> list[RunRecord]: ...
     def transitions(self, probe: str, limit: int) -> list[Transition]: ...
+    def evidence(self, probe: str) -> Evidence | None: ...
 
 
 @dataclass(frozen=True, slots=True)

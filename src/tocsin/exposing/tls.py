@@ -42,14 +42,24 @@ def server_context(tls: TlsConfig, source: Path) -> ssl.SSLContext:
             context.load_verify_locations(cafile=tls.client_ca_file, cadata=tls.client_ca)
             context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
     except (OSError, ValueError) as error:
-        raise ConfigError([Problem(str(source), 0, "tls_server_config", f"TLS cannot be set up: {error}")]) from None
+        raise _refusal(source, f"TLS cannot be set up: {error}") from None
     return context
 
 
-def expiry(tls: TlsConfig) -> float:
-    """When the first of the certificates that are shown ends, in Unix time. They are those of a `server_context`."""
-    text = tls.cert if tls.cert is not None else Path(str(tls.cert_file)).read_text("utf-8")
-    return min(found.not_valid_after_utc.timestamp() for found in x509.load_pem_x509_certificates(text.encode()))
+def expiry(tls: TlsConfig, source: Path) -> float:
+    """When the first of the certificates that are shown ends, in Unix time. Raises `ConfigError` as `server_context`.
+
+    Bytes, because what stands between the certificates of a file is in any encoding.
+    """
+    try:
+        shown = tls.cert.encode() if tls.cert is not None else Path(str(tls.cert_file)).read_bytes()
+        return min(found.not_valid_after_utc.timestamp() for found in x509.load_pem_x509_certificates(shown))
+    except (OSError, ValueError) as error:
+        raise _refusal(source, f"the end of the certificate cannot be read: {error}") from None
+
+
+def _refusal(source: Path, message: str) -> ConfigError:
+    return ConfigError([Problem(str(source), 0, "tls_server_config", message)])
 
 
 def allowed_name(certificate: Mapping[str, Any] | None, allowed: tuple[str, ...]) -> bool:

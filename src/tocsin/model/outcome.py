@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -76,7 +76,7 @@ class Outcome:
         """The severity of the worst finding; None when ok."""
         return self.findings[0].severity if self.findings else None
 
-    def graded(self, ceiling: Severity, overrides: dict[str, Severity]) -> Outcome:
+    def graded(self, ceiling: Severity, overrides: Mapping[str, Severity]) -> Outcome:
         """This outcome with the probe's own severities: overrides by reason win, the ceiling caps the rest."""
         if not self.findings:
             return self

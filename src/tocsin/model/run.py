@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tocsin.model.measurement import Measurement
 from tocsin.model.outcome import Outcome
@@ -29,3 +29,6 @@ class Run:
     request_id: str
     measurements: tuple[Measurement, ...] = ()
     attachments: tuple[Attachment, ...] = ()
+
+    def without_attachments(self) -> Run:
+        return replace(self, attachments=()) if self.attachments else self

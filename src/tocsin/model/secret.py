@@ -16,18 +16,28 @@ class Reference(str):
 
     It *is* its current text, so that any setting can take it; a `Secret` keeps the ``render`` function and calls it
     for each use. ``render`` raises `OSError` when a file it names cannot be read. ``identity`` is what was configured:
-    the text with the names of files in place of their content, so that it stays while a file is rotated.
+    the text with the names of files in place of their content, so that it stays while a file is rotated. ``parts``:
+    each variable that it was made from, with what that brought in.
     """
 
     render: Callable[[], str]
     source: str
     identity: str
+    parts: tuple[tuple[str, str], ...]
 
-    def __new__(cls, text: str, render: Callable[[], str], source: str, identity: str | None = None) -> Self:
+    def __new__(
+        cls,
+        text: str,
+        render: Callable[[], str],
+        source: str,
+        identity: str | None = None,
+        parts: tuple[tuple[str, str], ...] = (),
+    ) -> Self:
         self = super().__new__(cls, text)
         self.render = render
         self.source = source
         self.identity = text if identity is None else identity
+        self.parts = parts
         return self
 
 

@@ -12,15 +12,22 @@ from tocsin.model.status import Severity
 
 @dataclass(frozen=True, slots=True)
 class MissingContract:
-    """A setting whose variable is unset in a bundled profile: the probe answers unknown/contract_missing."""
+    """A setting whose variable is unset in a bundled profile, or cannot be read as what the setting is, because of
+    ``why``: the probe answers unknown/contract_missing, or, where the profile does without, checks less.
+    ``meaning``: what the setting is, in words; may be empty."""
 
     variable: str
     setting: str
+    meaning: str = field(default="", compare=False)
+    why: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.variable} ({self.setting})" + (f": {self.why}" if self.why else "")
 
 
 @dataclass(frozen=True, slots=True)
 class MaintenanceWindow:
-    """A time in which the probe measures but does not alert, and its skipped alerts are counted.
+    """A time in which the probe measures and no alert of it begins.
 
     Either one interval (``start`` and ``end``, Unix seconds) or a weekly one (``weekdays`` 0 = Monday,
     ``start`` and ``end`` as seconds after local midnight in ``timezone``; an end before the start is on the next day).
@@ -38,7 +45,8 @@ class ProbeSpec:
     """One probe. All times in seconds.
 
     ``severity`` is a ceiling: ``ticket`` turns every page of this probe into a ticket; ``severities`` overrides it by
-    reason. ``depends_on`` names probes whose failure explains a failure of this one.
+    reason. ``depends_on`` names probes whose failure explains a failure of this one. ``costly``: never run more often
+    than ``every``.
     ``settings`` is the kind's own validated model, None only while ``missing`` is not empty
     or the probe is off by choice.
     """
@@ -63,9 +71,14 @@ class ProbeSpec:
     writes: bool = False
     costly: bool = False
     missing: tuple[MissingContract, ...] = ()
+    unchecked: tuple[MissingContract, ...] = field(default=(), compare=False)
+    """Unset variables of a bundled profile whose default is nothing: what they would add is not checked."""
     off_because: str = ""
     """Why what the probe checks is off by choice; it then answers ok with this text and does not run."""
     reasons: tuple[ReasonInfo, ...] = field(default=(), compare=False)
     """Every reason that it can give, common ones included; also while contracts are missing."""
     source: str = ""
     """Where it was declared, as ``file:line``."""
+    given: Any = field(default=None, compare=False, repr=False)
+    """The settings for whoever shows them. While ``settings`` is None: those alone that are given and valid, which
+    is nothing to run with."""

@@ -11,8 +11,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from tocsin.sdk.quantities import parse_duration
-
 _TOKEN = re.compile(
     r"""(?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|`[^`]*`)
       | (?P<comment>\#[^\n]*)
@@ -23,6 +21,8 @@ _TOKEN = re.compile(
       | (?P<symbol>=~|!~|!=|==|>=|<=|[-+*/%^=<>(){}\[\],@])""",
     re.VERBOSE,
 )
+_DURATION = re.compile(r"0|(?:\d+y)?(?:\d+w)?(?:\d+d)?(?:\d+h)?(?:\d+m(?!s))?(?:\d+s)?(?:\d+ms)?")
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
 _GROUPING = {"by", "without", "on", "ignoring", "group_left", "group_right"}
 _WORDS = _GROUPING | {"and", "or", "unless", "bool", "offset", "inf", "nan", "atan2", "start", "end"}
 _MATCHERS = {"=", "!=", "=~", "!~"}
@@ -31,6 +31,10 @@ _OUTERMOST = re.compile(
       |topk|bottomk|quantile|count_values)\s*(?:(?P<clause>by|without)\s*\((?P<labels>[^)]*)\))?\s*\(""",
     re.VERBOSE,
 )
+_BEHIND = re.compile(r"\s*(?P<clause>by|without)\s*\((?P<labels>[^)]*)\)")
+
+_QUERY = re.compile(r'printf\s+"((?:\\.|[^"\\])*)"[^|]*\|\s*query\b|\bquery\s+"((?:\\.|[^"\\])*)"')
+"""The two forms in which a template asks Prometheus: ``printf "…" … | query`` and ``query "…"``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +46,23 @@ class Matcher:
     value: str
 
     def accepts(self, value: str) -> bool:
-        match self.operator:
-            case "=":
-                return value == self.value
-            case "!=":
-                return value != self.value
-            case "=~":
-                return re.fullmatch(self.value, value) is not None
-            case _:
-                return re.fullmatch(self.value, value) is None
+        if self.operator in ("=", "!="):
+            return (value == self.value) is (self.operator == "=")
+        pattern = _pattern(self.value)
+        return pattern is not None and (pattern.fullmatch(value) is not None) is (self.operator == "=~")
+
+    @property
+    def readable(self) -> bool:
+        """False for a regular expression that Python refuses. Prometheus' (RE2) are almost the same."""
+        return self.operator in ("=", "!=") or _pattern(self.value) is not None
+
+
+@lru_cache(maxsize=1024)
+def _pattern(text: str) -> re.Pattern[str] | None:
+    try:
+        return re.compile(text)
+    except re.error:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +90,8 @@ class Expression:
     selectors: tuple[Selector, ...]
     grouping_labels: frozenset[str]
     kept: frozenset[str] | None = None
+    added: frozenset[str] = frozenset()
+    """Labels that a ``group_left`` or ``group_right`` brings in, or that ``label_replace`` and ``label_join`` write."""
 
     @property
     def constant(self) -> bool:
@@ -94,6 +108,7 @@ def parse(expression: str) -> Expression:
     ]
     selectors: list[Selector] = []
     grouping: set[str] = set()
+    added = set(re.findall(r'\blabel_(?:replace|join)\s*\(.*?,\s*"([a-zA-Z_]\w*)"', expression, re.DOTALL))
     index = 0
     while index < len(tokens):
         kind, text = tokens[index]
@@ -104,6 +119,7 @@ def parse(expression: str) -> Expression:
                 while index < len(tokens) and tokens[index][1] != ")":
                     if tokens[index][0] == "name":
                         grouping.add(tokens[index][1])
+                        added |= {tokens[index][1]} if text.startswith("group_") else set()
                     index += 1
         elif kind == "name" and text not in _WORDS and not _is_call(tokens, index):
             matchers: tuple[Matcher, ...] = ()
@@ -111,23 +127,48 @@ def parse(expression: str) -> Expression:
                 index, matchers = _matchers(tokens, index + 2)
             selectors.append(Selector(text, matchers, _window(tokens, index)))
         index += 1
-    return Expression(tuple(selectors), frozenset(grouping), _kept(expression, selectors))
+    return Expression(tuple(selectors), frozenset(grouping), _kept(expression, selectors), frozenset(added))
 
 
 def _kept(expression: str, selectors: list[Selector]) -> frozenset[str] | None:
     match = _OUTERMOST.match(expression)
-    if match is None or match["clause"] == "without":
+    if match is None:
+        return None
+    # sum by (a) (x) may also be written sum(x) by (a)
+    behind = None if match["clause"] else _BEHIND.match(expression, _closing(expression, match.end()))
+    clause, names = (match["clause"], match["labels"]) if behind is None else (behind["clause"], behind["labels"])
+    if clause == "without":
         return None
     if match["aggregation"].startswith("absent"):
         # https://prometheus.io/docs/prometheus/latest/querying/functions/#absent: those that are matched for equality
         return frozenset(m.label for s in selectors[:1] for m in s.matchers if m.operator == "=")
-    return frozenset(re.findall(r"[a-zA-Z_][a-zA-Z0-9_]*", match["labels"] or ""))
+    return frozenset(re.findall(r"[a-zA-Z_][a-zA-Z0-9_]*", names or ""))
+
+
+def _closing(expression: str, start: int) -> int:
+    """The index behind the parenthesis that closes the one before ``start``."""
+    depth = 1
+    for match in _TOKEN.finditer(expression, start):
+        depth += {"(": 1, ")": -1}.get(match.group(), 0)
+        if depth == 0:
+            return match.end()
+    return len(expression)
+
+
+def seconds(duration: str) -> float:
+    """A duration as Prometheus writes it: ``1h30m``, ``1y``, ``0``. Raises `ValueError`."""
+    if not duration or not _DURATION.fullmatch(duration):
+        raise ValueError(f"{duration!r} is not a duration; write 0s, 30s, 5m, 1h30m, 7d")
+    return float(sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+)(ms|[smhdwy])", duration)))
 
 
 def _window(tokens: list[tuple[str, str]], index: int) -> float:
     following = [text for _, text in tokens[index + 1 : index + 3]]
     if len(following) == 2 and following[0] == "[" and tokens[index + 2][0] == "duration":
-        return parse_duration(following[1])
+        try:
+            return seconds(following[1])
+        except ValueError:
+            return 0.0
     return 0.0
 
 
@@ -154,6 +195,8 @@ def _unquoted(text: str) -> str:
 
 def template_queries(annotation: str) -> Iterator[str]:
     """The PromQL inside ``{{ … | query }}`` of an annotation, with ``printf`` verbs as empty matches."""
-    for match in re.finditer(r'printf\s+"((?:\\.|[^"\\])*)"|query\s+"((?:\\.|[^"\\])*)"', annotation):
-        text = (match.group(1) or match.group(2)).replace('\\"', '"')
-        yield text.replace("%q", '""').replace("%s", "")
+    for action in re.findall(r"\{\{.*?\}\}", annotation):
+        match = _QUERY.search(action)
+        if match is not None:
+            text = (match[1] or match[2]).replace('\\"', '"')
+            yield text.replace("%q", '""').replace("%s", "")

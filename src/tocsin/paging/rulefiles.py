@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +60,16 @@ def read_cases(files: Iterable[Path], root: Path) -> list[Case]:
                 line = (alert or case).place.line
                 found.append(Case(name, line, _text(alert), bool(_items(case.mapping.get("exp_alerts")))))
     return found
+
+
+def with_limit(texts: Mapping[str, str], name: str, number: float) -> dict[str, str]:
+    """Rule files by name, with another number in the rule that records ``tocsin:limit:NAME``. Raises `ValueError`."""
+    rule = re.compile(rf"(- record: tocsin:limit:{re.escape(name)}\n +expr: vector)\([^)]*\).*")
+    changed = {file: rule.sub(rf"\1({number:.15g})", text) for file, text in texts.items()}
+    if changed == texts and not any(rule.search(text) for text in texts.values()):
+        known = sorted(found for text in texts.values() for found in re.findall(r"record: tocsin:limit:(\w+)", text))
+        raise ValueError(f"there is no limit {name!r}; there are {', '.join(known)}")
+    return changed
 
 
 def _rules(document: Located) -> Iterator[Rule]:

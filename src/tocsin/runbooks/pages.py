@@ -68,6 +68,10 @@ class Page:
     headings: tuple[Heading, ...]
     shared: tuple[str, ...] = ()
     """The ``kind.reason`` codes whose sections came from the shared file."""
+    own: str = ""
+    """The Markdown that stands in the file itself, without front matter."""
+    first_line: int = 1
+    """The line of the file on which ``own`` begins."""
 
     @property
     def anchors(self) -> frozenset[str]:
@@ -114,6 +118,7 @@ def read_page(system: str, incident: str, source: str, shared_source: str = "") 
     headings = tuple(_headings(text, first_line))
     kinds = meta.kinds
     own = {code for heading in headings for code in heading.reasons}
+    written = text
     additions: list[str] = []
     codes: list[str] = []
     for kind in kinds:
@@ -126,7 +131,9 @@ def read_page(system: str, incident: str, source: str, shared_source: str = "") 
                 )
     if additions:
         text = f"{text.rstrip()}\n\n## Reasons that every probe shares\n\n" + "\n".join(additions)
-    return Page(system, incident, meta.title, meta.source, kinds, name, text, headings, tuple(codes))
+    return Page(
+        system, incident, meta.title, meta.source, kinds, name, text, headings, tuple(codes), written, first_line
+    )
 
 
 @lru_cache(maxsize=4)

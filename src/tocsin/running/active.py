@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Self
 
@@ -47,6 +47,15 @@ class ActiveProbe:
         """The same instance under another spec, which runs alike."""
         return ActiveProbe(spec, self.probe, self.broken)
 
+    async def close(self) -> BaseException | None:
+        """Closes the instance, if there is one; what that raised, if anything."""
+        try:
+            if self.probe is not None:
+                await self.probe.close()
+        except BaseException as error:  # noqa: BLE001 - a kind's mistake in closing is no reason not to close others
+            return error
+        return None
+
     def runs_alike(self, spec: ProbeSpec) -> bool:
         """Whether the instance serves ``spec`` as well."""
         mine = self.spec
@@ -67,9 +76,17 @@ class ActiveProbe:
             return self._redactor
         revealed = dict.fromkeys(value for value in map(_reveal, self._secrets) if value)
         if not revealed.keys() <= self._seen.keys():
-            self._seen = dict.fromkeys([*revealed, *self._seen][:_REMEMBERED_SECRETS])
-            self._redactor = Redactor.of(self._seen)
+            self._remember(revealed)
         return self._redactor
+
+    def conceal(self, secret: str) -> None:
+        """From now on also masks what a run came by."""
+        if secret not in self._seen:
+            self._remember((secret,))
+
+    def _remember(self, secrets: Iterable[str]) -> None:
+        self._seen = dict.fromkeys([*secrets, *self._seen][:_REMEMBERED_SECRETS])
+        self._redactor = Redactor.of(self._seen)
 
     def first_time(self, what: str) -> bool:
         """True once for each ``what``, so that a probe that is wrong at each run is logged once."""

@@ -3,9 +3,10 @@
 A confirmed failure starts to alert unless something holds it back:
 
 1. A dependency, direct or not, is bad: then this one is an effect and records the root-most of them as its cause.
-   Bad is: confirmed failed, or alerting, or its latest run failed and the next one will tell. Unknown is not a cause.
+   Bad is: alerting, or confirmed failed and not found ok since, or its latest run failed and the next one will tell,
+   or it recovers from a cause of its own (3). Unknown is not a cause.
    A dependency that is worth a ticket explains no page. Dependencies that only ever fail without being confirmed are
-   waited for no longer than they would have taken to confirm it.
+   waited for no longer than they would have taken to confirm it; one that recovers, for as long as that should take.
 2. A dependency has not been looked at since this failure was known, or since a restart. The wait is bounded: by the
    timeout of the dependency and `GRACE_SECONDS`.
 3. Its cause has recovered, and it has not failed ``failures_to_fail`` times since: what recovers takes its effects
@@ -21,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import inf
+from typing import NamedTuple
 
 from tocsin.model import ProbeSpec, ProbeState, Severity, Status
 from tocsin.running.graph import Graph
@@ -44,6 +46,13 @@ class Judgement:
     review_at: float | None = None
 
 
+class _Holds(NamedTuple):
+    """Until when (Unix seconds) a bad dependency explains a failure; ``suspected``: it has never been confirmed."""
+
+    until: float
+    suspected: bool = False
+
+
 def judge(name: str, graph: Graph, states: Mapping[str, ProbeState], now: float, up_since: float = 0.0) -> Judgement:
     """The judgement on ``name`` at ``now``, given what is known about all probes.
 
@@ -56,20 +65,22 @@ def judge(name: str, graph: Graph, states: Mapping[str, ProbeState], now: float,
     level = Severity.PAGE if state.page_streak else Severity.TICKET
     stale = _stale(name, graph, states, now, up_since)
     check = tuple(stale)
-    bad = _bad(name, graph, states, level, now)
-    proven = inf in bad.values()
+    bad = _bad(name, graph, states, level, now, up_since)
+    proven = any(holds.until == inf for holds in bad.values())
     enough = inf if proven or not bad else _enough(bad, graph, failing_since(state), up_since)
     if bad and now < enough:
         held = replace(
             state,
             caused_by=_root(bad, graph, states),
-            waiting_since=None if proven else state.waiting_since,
+            # A wait that is over is taken back only for what somebody is told of: whatever takes turns ends it.
+            waiting_since=None if any(states[name].alerting for name in bad) else state.waiting_since,
         )
-        return Judgement(held, check, review_at=None if proven else min(enough, *bad.values()))
+        next_at = None if proven else min(enough, *(holds.until for holds in bad.values()))
+        return Judgement(held, check, review_at=next_at)
     if (cause := state.caused_by) is not None:
         state = replace(state, caused_by=None)
         # A cause that is still worth a ticket has not recovered: this failure has become worse than it explains.
-        recovered = cause not in _bad(name, graph, states, Severity.TICKET, now)
+        recovered = cause not in _bad(name, graph, states, Severity.TICKET, now, up_since)
         if state.waiting_since is None and recovered:
             # Failures while the cause was bad say nothing about now.
             state = replace(
@@ -85,7 +96,7 @@ def judge(name: str, graph: Graph, states: Mapping[str, ProbeState], now: float,
     if holds:
         return Judgement(state, check, review_at=min(holds))
     severity = Severity.PAGE if state.page_streak >= spec.failures_to_fail else Severity.TICKET
-    if severity is not level and _bad(name, graph, states, severity, now):
+    if severity is not level and _bad(name, graph, states, severity, now, up_since):
         # Not a page yet, and as a ticket it is explained.
         return Judgement(state, check)
     return Judgement(_started(state, severity, now), check)
@@ -127,21 +138,27 @@ def _started(state: ProbeState, severity: Severity, now: float) -> ProbeState:
     return replace(state, severity=severity, waiting_since=None) if rises else state
 
 
-def _bad(name: str, graph: Graph, states: Mapping[str, ProbeState], level: Severity, now: float) -> dict[str, float]:
-    """The bad dependencies that explain a failure worth ``level``, each with the time until which it does."""
-    untils = {
-        dependency: _bad_until(graph.specs[dependency], states[dependency], level, now)
+def _bad(
+    name: str, graph: Graph, states: Mapping[str, ProbeState], level: Severity, now: float, up_since: float
+) -> dict[str, _Holds]:
+    """The bad dependencies that explain a failure worth ``level``."""
+    found = {
+        dependency: _holds(graph.specs[dependency], states[dependency], level, now, up_since)
         for dependency in graph.dependencies(name)
     }
-    return {dependency: until for dependency, until in untils.items() if until is not None}
+    return {dependency: holds for dependency, holds in found.items() if holds is not None}
 
 
-def _enough(bad: Mapping[str, float], graph: Graph, since: float | None, up_since: float) -> float:
-    """When what these dependencies are suspected of would have been confirmed, had it been there since the failure."""
+def _enough(bad: Mapping[str, _Holds], graph: Graph, since: float | None, up_since: float) -> float:
+    """When they have been waited for long enough: the last one should have recovered, and what the others are
+    suspected of would have been confirmed, had it been there since the failure."""
     if since is None:
         return inf
-    specs = [graph.specs[name] for name in bad]
-    return max(since, up_since) + max(s.failures_to_fail * (s.every + s.timeout) + GRACE_SECONDS for s in specs)
+
+    def proof_due(spec: ProbeSpec) -> float:
+        return max(since, up_since) + spec.failures_to_fail * (spec.every + spec.timeout) + GRACE_SECONDS
+
+    return max(proof_due(graph.specs[name]) if holds.suspected else holds.until for name, holds in bad.items())
 
 
 def _stale(
@@ -170,24 +187,25 @@ def _stale(
     return stale
 
 
-def _bad_until(spec: ProbeSpec, state: ProbeState, level: Severity, now: float) -> float | None:
-    """Until when ``state`` explains a failure worth ``level``: for ever, until its next run is overdue, or not."""
-    if _is_confirmed_bad(state):
-        severity = state.severity if state.alerting else state.findings[0].severity if state.findings else None
-        if level is Severity.TICKET or severity is not Severity.TICKET:
-            return inf
+def _holds(spec: ProbeSpec, state: ProbeState, level: Severity, now: float, up_since: float) -> _Holds | None:
+    """Whether ``state`` explains a failure worth ``level``: for ever, until it should have recovered or its next run
+    is overdue, or not."""
+    confirmed = state.alerting or state.status is Status.FAILED
+    severity = state.severity if state.alerting else state.findings[0].severity if state.findings else None
+    if confirmed and (level is Severity.TICKET or severity is not Severity.TICKET):
+        # Without a streak it is only not proven well yet: what it has still to recover from is over.
+        proven = state.alerting or state.failed_streak > 0
+        until = inf if proven else _recovers_until(spec, state, now, up_since)
+        if until is not None:
+            return _Holds(until)
     if state.last_status is not Status.FAILED or state.last_run_at is None:
         return None
     overdue = state.last_run_at + spec.every + spec.timeout + GRACE_SECONDS
     explains = level is Severity.TICKET or state.page_streak > 0
-    return overdue if explains and now < overdue else None
+    return _Holds(overdue, suspected=True) if explains and now < overdue else None
 
 
-def _is_confirmed_bad(state: ProbeState) -> bool:
-    return state.status is Status.FAILED or state.alerting
-
-
-def _root(bad: Mapping[str, float], graph: Graph, states: Mapping[str, ProbeState]) -> str:
+def _root(bad: Mapping[str, _Holds], graph: Graph, states: Mapping[str, ProbeState]) -> str:
     """The bad dependency that no other one explains: alerting before confirmed before suspected, then by name."""
     roots = [name for name in bad if not any(dependency in bad for dependency in graph.dependencies(name))]
 
@@ -198,8 +216,13 @@ def _root(bad: Mapping[str, float], graph: Graph, states: Mapping[str, ProbeStat
 
 
 def _recovery_hold(spec: ProbeSpec, state: ProbeState, now: float, up_since: float) -> list[float]:
-    if state.waiting_since is None or state.failed_streak >= spec.failures_to_fail:
-        return []
-    patience = (spec.failures_to_fail + spec.successes_to_recover) * spec.every
-    until = max(state.waiting_since, up_since) + patience
-    return [until] if state.waiting_since <= now < until else []
+    until = _recovers_until(spec, state, now, up_since)
+    return [until] if until is not None and state.failed_streak < spec.failures_to_fail else []
+
+
+def _recovers_until(spec: ProbeSpec, state: ProbeState, now: float, up_since: float) -> float | None:
+    """When a probe whose cause has recovered should have too; None when that is past, or nothing is waited for."""
+    if state.waiting_since is None:
+        return None
+    until = max(state.waiting_since, up_since) + (spec.failures_to_fail + spec.successes_to_recover) * spec.every
+    return until if state.waiting_since <= now < until else None

@@ -19,6 +19,9 @@ from typing import Any
 
 from tocsin.model import ProbeSpec, ProbeState, Run, Severity, Status
 
+LEARNED_WITHIN_SECONDS = 1.0
+"""What may pass between the end of a run and its news."""
+
 
 def advance(state: ProbeState, run: Run, spec: ProbeSpec) -> ProbeState:
     """The state after ``run``. Alerting may end here; it never starts here."""
@@ -51,6 +54,9 @@ def _counted(state: ProbeState, run: Run, ended_at: float) -> dict[str, Any]:
         }
     if status is Status.UNKNOWN:
         return {**seen, "ok_streak": 0, "unknown_streak": state.unknown_streak + 1}
+    if state.waiting_since is not None and run.started_at < state.waiting_since <= ended_at + LEARNED_WITHIN_SECONDS:
+        # Begun while its cause was bad and heard of after: it says nothing about now.
+        return {**seen, "ok_streak": 0, "unknown_streak": 0, "failed_streak": state.failed_streak}
     page = run.outcome.severity is Severity.PAGE
     return {
         **seen,

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Self
-from urllib.parse import urlsplit
 
+from tocsin.config import ControlTarget
 from tocsin.model import CommonReason, Finding, Outcome, Status
 from tocsin.sdk.context import Clock
 from tocsin.sdk.http import HttpClient
@@ -25,30 +23,6 @@ NETWORK_REASONS = frozenset(
 
 _LATE_SECONDS = 0.05
 """By how much a timeout may be late before the event loop is known to have been held up."""
-
-
-@dataclass(frozen=True, slots=True)
-class ControlTarget:
-    """One thing that answers while our own network works: ``tcp://HOST:PORT``, ``http(s)://…`` or ``dns://NAME``.
-
-    Any HTTP answer counts; so does any address of a name.
-    """
-
-    scheme: str
-    host: str
-    port: int
-    url: str
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Raises `ValueError` saying what is wrong."""
-        parts = urlsplit(text)
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
-        if parts.scheme not in ("tcp", "http", "https", "dns") or not parts.hostname:
-            raise ValueError(f"{text!r} is not a control target; write tcp://HOST:PORT, http://HOST/ or dns://NAME")
-        if parts.scheme == "tcp" and not port:
-            raise ValueError(f"{text!r} names no port; write tcp://HOST:PORT")
-        return cls(parts.scheme, parts.hostname, port, text)
 
 
 class Controls:
@@ -80,14 +54,9 @@ class Controls:
         self._unreachable: tuple[ControlTarget, ...] = ()
         self._asked_at: float | None = None
 
-    @classmethod
-    def of(cls, targets: Iterable[str], http: HttpClient, clock: Clock) -> Self:
-        """Controls for targets as they are configured. Raises `ValueError` for one that is none."""
-        return cls(map(ControlTarget.parse, targets), http, clock)
-
-    def configure(self, targets: Iterable[str]) -> None:
-        """Puts other targets in the place of those there are. Raises `ValueError` as `of` does."""
-        self._targets = tuple(map(ControlTarget.parse, targets))
+    def configure(self, targets: Iterable[ControlTarget]) -> None:
+        """Puts other targets in the place of those there are; a check that is under way begins anew with these."""
+        self._targets = tuple(targets)
         self._asked_at = None
 
     async def judge(self, outcome: Outcome) -> Outcome:
@@ -123,8 +92,11 @@ class Controls:
 
     async def _ask(self) -> tuple[ControlTarget, ...]:
         try:
-            answers = await asyncio.gather(*map(self._is_reachable, self._targets))
-            pairs = zip(self._targets, answers, strict=True)
+            targets: tuple[ControlTarget, ...] | None = None
+            while targets is not self._targets:
+                targets = self._targets
+                answers = await asyncio.gather(*map(self._is_reachable, targets))
+            pairs = zip(targets, answers, strict=True)
             self._unreachable = tuple(target for target, reachable in pairs if not reachable)
             self._asked_at = self._clock.monotonic()
             return self._unreachable

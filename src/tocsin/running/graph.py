@@ -30,6 +30,22 @@ class Graph:
         """All whose failure ``name`` may explain."""
         return self._effects.get(name, ())
 
+    def in_order(self, names: Iterable[str]) -> tuple[str, ...]:
+        """These probes and all that may explain them: every one after what it depends on, otherwise as given."""
+        order: dict[str, None] = {}
+        entered: set[str] = set()
+
+        def visit(name: str) -> None:
+            if name in self.specs and name not in entered:
+                entered.add(name)
+                for dependency in self.specs[name].depends_on:
+                    visit(dependency)
+                order[name] = None
+
+        for name in names:
+            visit(name)
+        return tuple(order)
+
     def _closure(self, name: str) -> tuple[str, ...]:
         found: dict[str, None] = {}
         frontier = [name]

@@ -6,6 +6,7 @@ spread evenly, a restart keeps every due time, and two replicas agree on them.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import blake2b
 from math import floor
 
@@ -15,6 +16,7 @@ def fraction(text: str) -> float:
     return int.from_bytes(blake2b(text.encode(), digest_size=6).digest()) / 2**48
 
 
+@lru_cache(maxsize=10_000)
 def phase(name: str, every: float) -> float:
     """Seconds in [0, every) by which the grid of this probe is shifted."""
     return fraction(name) * every

@@ -20,6 +20,8 @@ from tocsin.sdk.faults import ProbeFault
 
 CONCURRENCY = "concurrency"
 RATE = "rate"
+MANY_GATES = 1000
+"""With so many, those that are as new are forgotten: targets may lead to ever other ones."""
 
 
 class NoPermit(Exception):
@@ -53,6 +55,10 @@ class Bucket:
         self._tokens -= 1.0
         return True
 
+    def is_full(self, now: float) -> bool:
+        """Whether nothing is missing any more of what was taken."""
+        return self._tokens + (now - self._at) * self._per_second >= self._size
+
     def wait(self) -> float:
         """Seconds from the last `take` until there is a token."""
         return max(0.0, 1.0 - self._tokens) / self._per_second
@@ -63,7 +69,7 @@ class Gate:
 
     def __init__(self, name: str, places: int, bucket: Bucket | None, clock: Clock) -> None:
         self.name = name
-        self._free = places
+        self._places = self._free = places
         self._bucket = bucket
         self._clock = clock
         self._queue: deque[asyncio.Future[None]] = deque()
@@ -96,6 +102,11 @@ class Gate:
         """Gives a place back."""
         self._free += 1
         self._serve()
+
+    def is_as_new(self) -> bool:
+        """Whether nobody is here or waits, and the requests of the minute are all there again."""
+        is_full = self._bucket is None or self._bucket.is_full(self._clock.monotonic())
+        return is_full and not self._queue and self._free == self._places
 
     def _admit(self) -> bool:
         if not self._free or (self._bucket is not None and not self._bucket.take(self._clock.monotonic())):
@@ -159,13 +170,16 @@ class PermitPool:
             finally:
                 runs.leave()
         finally:
-            for gate in held.values():
-                gate.leave()
+            # Taken out: what the run left behind must not find a place here that is given back already.
+            while held:
+                held.popitem()[1].leave()
 
     def gate(self, dependency: str) -> Gate:
         """The gate of ``scheme://host:port``."""
         gate = self._gates.get(dependency)
         if gate is None:
+            if len(self._gates) >= MANY_GATES:
+                self._gates = {name: kept for name, kept in self._gates.items() if not kept.is_as_new()}
             cap = self._caps.of(dependency)
             bucket = Bucket(cap.requests_per_minute, self.clock.monotonic())
             gate = self._gates[dependency] = Gate(dependency, cap.concurrency, bucket, self.clock)

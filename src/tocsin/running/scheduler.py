@@ -29,8 +29,12 @@ SPACING_SECONDS = 1.0
 also the time over which the effects of one cause are spread when it recovers."""
 HANDOVER_SECONDS = 0.05
 """How long before the next tick a run that still waits for its permits gives up, so that the next one finds it gone."""
+PUNCTUAL_SECONDS = 60.0
+"""By how much at most, and by a tenth of its interval, a run may have begun late for the next tick to be in time."""
 CLOCK_JUMP_SECONDS = 5.0
 STOP_SECONDS = 2.0
+"""How long what is being recorded may take, and what was cancelled to end."""
+LAST_SECONDS = 0.25
 CLOSE_SECONDS = 1.0
 
 
@@ -124,12 +128,12 @@ class Scheduler:
         if task is not None:
             task.cancel()
             await asyncio.wait({task}, timeout=CLOSE_SECONDS)
-        if active.probe is not None:
-            try:
-                async with asyncio.timeout(CLOSE_SECONDS):
-                    await active.probe.close()
-            except Exception:  # noqa: BLE001 - a kind's mistake in closing one probe is no reason not to close the others
-                self._log.exception("a probe could not be closed", probe=active.spec.name)
+        closing = asyncio.get_running_loop().create_task(active.close(), name=f"end of {active.spec.name}")
+        # Not awaited: one that ignores its cancellation must hold up nobody.
+        await asyncio.wait({closing}, timeout=CLOSE_SECONDS)
+        if (error := closing.result() if closing.done() else TimeoutError("it takes too long")) is not None:
+            closing.cancel()
+            self._log.error("a probe could not be closed", probe=active.spec.name, exc_info=error)
 
     # ── the grid ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -148,6 +152,8 @@ class Scheduler:
         # The timer may fire a little before the wall clock gets there; that tick is not due a second time.
         early = 0.0 < slot.due_at - wall < spec.every / 2
         slot.due_at = next_due(spec.name, spec.every, slot.due_at if early else wall, spec.jitter)
+        while self._rests(slot, slot.due_at + min(spec.every / 10, PUNCTUAL_SECONDS) + spec.jitter):
+            slot.due_at = next_due(spec.name, spec.every, slot.due_at, spec.jitter)
         delay = slot.due_at - wall
         slot.due_on = now + delay
         if slot.tick is not None:
@@ -163,12 +169,20 @@ class Scheduler:
         elif slot.task is not None:
             # A retry is in flight and answers for this tick, too.
             return
-        elif late > max(1.0, min(every / 4, 5.0)):
-            # The whole process stood still. To run all that was missed now would be a burst.
-            self._skip(name, LATE)
         else:
             self.lateness.observe(late)
-            self._launch(slot, is_extra=False)
+            if late > max(1.0, min(every / 4, 5.0)):
+                # The whole process stood still. To run all that was missed now would be a burst.
+                self._skip(name, LATE)
+            else:
+                self._launch(slot, is_extra=False)
+
+    def _rests(self, slot: Slot, at: float) -> bool:
+        """Whether a run at this time (Unix seconds) is none for a costly probe: whoever wants to know, and whatever
+        has been restarted, it never runs more often than its ``every``."""
+        spec = slot.active.spec
+        latest = self._verdicts.states[spec.name].last_run_at
+        return spec.costly and latest is not None and latest <= at < latest + spec.every
 
     def _note_jump(self, wall: float, monotonic: float) -> None:
         offset = wall - monotonic
@@ -184,7 +198,9 @@ class Scheduler:
     # ── runs off the grid ───────────────────────────────────────────────────────────────────────────────────────
 
     def _soon(self, slot: Slot, delay: float) -> None:
-        """A run in ``delay`` seconds, or earlier if one is wanted earlier already."""
+        """A run in ``delay`` seconds, or earlier if one is wanted earlier already; none while a costly probe rests."""
+        if self._rests(slot, self._clock.wall() + delay):
+            return
         on = self._clock.monotonic() + delay
         if slot.extra is not None:
             if slot.extra_on <= on:
@@ -244,9 +260,14 @@ class Scheduler:
         finally:
             slot.settling = False
             slot.task = None
-            if slot.again and self._slots.get(name) is slot and not self._stopping:
-                slot.again = False
-                self._look_at(slot, self._clock.wall())
+            if self._slots.get(name) is slot and not self._stopping:
+                if slot.is_extra and slot.active.spec.costly:
+                    # The tick that was next may have become too early.
+                    slot.due_at = 0.0
+                    self._arm(slot)
+                if slot.again:
+                    slot.again = False
+                    self._look_at(slot, self._clock.wall())
 
     async def _settle(self, slot: Slot, finished: Finished) -> None:
         run = finished.run
@@ -254,11 +275,11 @@ class Scheduler:
         consequences = self._verdicts.learn(run, self._clock.wall())
         after = self._verdicts.states[run.probe]
         consequences.changed.pop(run.probe, None)
-        self._tell(run, before, after, finished)
         self._follow_up(consequences)
-        slot.latest = run
+        slot.latest = run.without_attachments()  # they are for the record
         async with slot.lane:
             await self._recorder.record(run, after, finished.memory)
+        self._tell(run, before, after, finished)
 
     def _follow_up(self, consequences: Consequences) -> None:
         """Does what is to be done because of what was learned."""
@@ -333,20 +354,24 @@ class Scheduler:
         return tuple(self._slots)
 
     async def stop(self) -> None:
-        """Ends everything within five seconds. Runs in flight are cancelled and not recorded; what is being recorded
-        is recorded. What ignores cancellation is left behind and named in the log."""
+        """Ends everything within `STOP_SECONDS`, `LAST_SECONDS` and `CLOSE_SECONDS`. Runs in flight are cancelled and
+        not recorded; what is being recorded is recorded. What ignores cancellation is left behind and named in the log.
+        """
         self._stopping = True
         for slot in self._slots.values():
             slot.cancel_timers()
             if slot.task is not None and not slot.settling:
                 slot.task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
+        leaked = set(self._runner.leaked)
+        for leak in leaked:
+            leak.cancel()
+        if self._tasks or leaked:
+            await asyncio.wait({*self._tasks, *leaked}, timeout=STOP_SECONDS)
         left: set[asyncio.Task[Any]] = {*self._tasks, *self._runner.leaked}
         for task in left:
             task.cancel()
         if left:
-            await asyncio.wait(left, timeout=STOP_SECONDS / 2)
+            await asyncio.wait(left, timeout=LAST_SECONDS)
         if stubborn := sorted(task.get_name() for task in left if not task.done()):
             self._log.error("tasks do not end; they are left behind", tasks=stubborn)
         await asyncio.gather(*(self._retire(slot.active, None) for slot in self._slots.values()))

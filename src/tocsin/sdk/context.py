@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -52,6 +52,7 @@ class ProbeContext:
         request_id: str,
         memory: MutableMapping[str, Any],
         log: Any = None,
+        conceal: Callable[[str], None] | None = None,
     ) -> None:
         self.probe = probe
         self.system = system
@@ -72,6 +73,7 @@ class ProbeContext:
         self.attachments: list[Attachment] = []
         self._deadline = clock.monotonic() + timeout
         self._http = http
+        self._conceal = conceal
 
     @property
     def http(self) -> HttpClient:
@@ -95,6 +97,11 @@ class ProbeContext:
             raise ValueError(f"{gauge.name} takes the labels {list(gauge.labels)}, not {sorted(labels)}")
         values = tuple(str(labels[name]) for name in gauge.labels)
         self.measurements.append(Measurement(gauge, float(value), values))
+
+    def conceal(self, secret: str) -> None:
+        """Masks a secret that this run came by, a token say, as those of the settings are: in all that leaves it."""
+        if secret and self._conceal is not None:
+            self._conceal(secret)
 
     def attach(self, name: str, content: bytes | str, media_type: str = "text/plain") -> None:
         """Keeps ``content`` with this run for evidence; cut at `MAX_ATTACHMENT_BYTES` for the whole run."""

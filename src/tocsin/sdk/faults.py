@@ -94,7 +94,10 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 def _text(error: BaseException) -> str:
     """The exception's own words: bounded, on one line, and free of what cannot be written as UTF-8."""
-    words = str(error)[:MAX_DETAIL].encode("utf-8", "backslashreplace").decode("utf-8")
+    try:
+        words = str(error)[:MAX_DETAIL].encode("utf-8", "backslashreplace").decode("utf-8")
+    except Exception:  # noqa: BLE001 - an exception whose own words fail has none
+        return ""
     return " ".join(words.split())
 
 

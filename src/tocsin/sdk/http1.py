@@ -16,9 +16,8 @@ MAX_HEAD_BYTES = 32 << 10
 MAX_CHUNK_LINE_BYTES = 256
 MAX_TRAILER_BYTES = 8 << 10
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.[0-9] ([1-9][0-9]{2})(?: .*)?", re.DOTALL)
-_FIELD_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_BAD_IN_VALUE = re.compile(rb"[\r\n\0]")
+_STATUS_LINE = re.compile(r"HTTP/1\.[0-9] ([1-9][0-9]{2})(?: .*)?", re.DOTALL)
+_FIELD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\r\n\0]*)")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
 
@@ -73,7 +72,7 @@ class AnswerReader:
             raise _garbage(f"more than {MAX_HEAD_BYTES} bytes of headers")
         if end < 0:
             return False
-        status_line, *lines = bytes(buffer[:end]).split(b"\r\n")
+        status_line, *lines = buffer[:end].decode("utf-8", "backslashreplace").split("\r\n")
         del buffer[: end + 4]
         self._head_room -= end + 4
         matched = _STATUS_LINE.fullmatch(status_line)
@@ -159,15 +158,15 @@ class AnswerReader:
         return False
 
 
-def _fields(lines: list[bytes]) -> CIMultiDict[str]:
+def _fields(lines: list[str]) -> CIMultiDict[str]:
     """Header fields. RFC 9112 section 5: no space before the colon, no folded lines."""
-    headers: CIMultiDict[str] = CIMultiDict()
+    fields = []
     for line in lines:
-        name, colon, value = line.partition(b":")
-        if not colon or not _FIELD_NAME.fullmatch(name) or _BAD_IN_VALUE.search(value):
+        matched = _FIELD.fullmatch(line)
+        if matched is None:
             raise _garbage(f"a header line is {quoted(line)}")
-        headers.add(name.decode("ascii"), value.strip(b" \t").decode("utf-8", "backslashreplace"))
-    return headers
+        fields.append((matched[1], matched[2].strip(" \t")))
+    return CIMultiDict(fields)
 
 
 def _garbage(what: str) -> ProbeFault:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -23,7 +23,7 @@ from tocsin.model import CommonReason
 from tocsin.sdk.faults import ProbeFault, explain, quoted
 from tocsin.sdk.kubernetes_access import Access, default_namespace, read_access, server_of
 from tocsin.sdk.kubernetes_objects import Pods, Warnings
-from tocsin.sdk.kubernetes_watch import Watch
+from tocsin.sdk.kubernetes_watch import SHARE, Watch
 from tocsin.sdk.probe import Probe, ProbeSettings
 
 if TYPE_CHECKING:
@@ -78,13 +78,36 @@ class KubernetesProbe(Probe):
     def cluster(self) -> Cluster:
         """The shared client; it lives until the last probe that took it is closed."""
         if self._cluster is None:
-            self._cluster = Cluster.shared(self.settings.kubeconfig, self.settings.context)
+            self._cluster = Cluster.shared(self.settings.kubeconfig, self.settings.context, self)
         return self._cluster
+
+    async def first_secret(self, ctx: ProbeContext, names: Sequence[str]) -> tuple[str, Any | None]:
+        """The first of these Secrets that exists in the namespace, with its name; ``("", None)`` when none does."""
+        namespace = quote(self.settings.chosen_namespace(), safe="")
+        for name in names:
+            found = await self.cluster().get(ctx, f"/api/v1/namespaces/{namespace}/secrets/{quote(name, safe='')}")
+            if found is not None:
+                return name, found
+        return "", None
+
+    async def pods(self, ctx: ProbeContext, selector: str) -> Pods:
+        """The pods that match, as of a moment ago. Raises `ProbeFault` when that cannot be had in the run's time."""
+        store: Pods = await self._watched("pods", {"labelSelector": selector}, Pods).current(ctx)
+        return store
+
+    async def warnings(self, ctx: ProbeContext) -> Warnings:
+        """The namespace's warning events, as of a moment ago. Raises `ProbeFault` like `pods`."""
+        store: Warnings = await self._watched("events", {"fieldSelector": "type=Warning"}, Warnings).current(ctx)
+        return store
+
+    def _watched(self, resource: str, query: Mapping[str, str], store: Any) -> Watch[Any]:
+        path = f"/api/v1/namespaces/{quote(self.settings.chosen_namespace(), safe='')}/{resource}"
+        return self.cluster().watch(path, query, store, self)
 
     async def close(self) -> None:
         if self._cluster is not None:
             cluster, self._cluster = self._cluster, None
-            await cluster.release()
+            await cluster.release(self)
 
 
 _shared: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str], Cluster]] = WeakKeyDictionary()
@@ -96,31 +119,35 @@ class Cluster:
     def __init__(self, kubeconfig: str = "", context: str = "") -> None:
         self._key = (kubeconfig, context)
         self._server = server_of(kubeconfig, context) or "kubernetes"
-        self._users = 0
+        self._users: set[object] = set()
         self._session: aiohttp.ClientSession | None = None
         self._access: Access | None = None
         self._access_until = 0.0
         self._watches: dict[tuple[str, ...], Watch[Any]] = {}
+        self._watchers: dict[tuple[str, ...], set[object]] = {}
 
     @classmethod
-    def shared(cls, kubeconfig: str, context: str) -> Cluster:
-        """The one of this event loop; call `release` as often as this."""
+    def shared(cls, kubeconfig: str, context: str, user: object) -> Cluster:
+        """The one of this event loop, until each user is released."""
         clusters = _shared.setdefault(asyncio.get_running_loop(), {})
         cluster = clusters.setdefault((kubeconfig, context), cls(kubeconfig, context))
-        cluster._users += 1
+        cluster._users.add(user)
         return cluster
 
-    async def release(self) -> None:
-        """Ends the watches and connections with the last user."""
-        self._users -= 1
-        if self._users > 0:
-            return
+    async def release(self, user: object) -> None:
+        """Ends the watches that nobody else has taken; with the last user the connections too."""
+        self._users.discard(user)
+        last = not self._users
         clusters = _shared.get(asyncio.get_running_loop(), {})
-        if clusters.get(self._key) is self:
+        if last and clusters.get(self._key) is self:
             del clusters[self._key]
-        for watch in self._watches.values():
-            await watch.close()
-        self._watches.clear()
+        for key, watchers in list(self._watchers.items()):
+            watchers.discard(user)
+            if not watchers:
+                del self._watchers[key]
+                await self._watches.pop(key).close()
+        if not last:
+            return
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -128,22 +155,12 @@ class Cluster:
                 # What was aborted is closed by the loop in its next rounds.
                 await asyncio.sleep(0)
 
-    async def pods(self, ctx: ProbeContext, namespace: str, selector: str) -> Pods:
-        """The pods that match, as of a moment ago. Raises `ProbeFault` when that cannot be had in the run's time."""
-        path = f"/api/v1/namespaces/{quote(namespace, safe='')}/pods"
-        store: Pods = await self._watch(path, {"labelSelector": selector}, Pods).current(ctx)
-        return store
-
-    async def warnings(self, ctx: ProbeContext, namespace: str) -> Warnings:
-        """The warning events of a namespace, as of a moment ago. Raises `ProbeFault` like `pods`."""
-        path = f"/api/v1/namespaces/{quote(namespace, safe='')}/events"
-        store: Warnings = await self._watch(path, {"fieldSelector": "type=Warning"}, Warnings).current(ctx)
-        return store
-
-    def _watch(self, path: str, query: Mapping[str, str], store: Any) -> Watch[Any]:
+    def watch(self, path: str, query: Mapping[str, str], store: Any, user: object) -> Watch[Any]:
+        """The watch of a resource; it goes on until each that took it is released."""
         key = (path, *query.values())
         if key not in self._watches:
             self._watches[key] = Watch(self, path, {name: text for name, text in query.items() if text}, store)
+        self._watchers.setdefault(key, set()).add(user)
         return self._watches[key]
 
     async def get(
@@ -169,7 +186,8 @@ class Cluster:
         headers = {"Accept": accept, "traceparent": ctx.traceparent, "X-Request-ID": ctx.request_id}
         async with (
             ctx.permits.request(self._server),
-            self.answer(path, query or {}, headers, ctx.remaining()) as answer,
+            # Less than the run has: it ends with what is wrong with the API server, not with a deadline of its own.
+            self.answer(path, query or {}, headers, ctx.remaining() * SHARE) as answer,
         ):
             return await bounded(answer, max_bytes, path)
 
@@ -181,8 +199,11 @@ class Cluster:
 
         Raises `ProbeFault` for everything else, also for what happens while the block reads the answer.
         """
+        until = asyncio.get_running_loop().time() + seconds
         try:
-            access = await self._current_access()
+            async with asyncio.timeout_at(until):
+                access = await self._current_access()
+            seconds = until - asyncio.get_running_loop().time()
             headers = dict(headers) | ({"Authorization": access.authorization} if access.authorization else {})
             timeout = aiohttp.ClientTimeout(total=max(0.1, seconds), sock_connect=10)
             async with self._opened().get(

@@ -1,14 +1,18 @@
 """How to reach a Kubernetes API server, and as whom: a service account's mount, or a kubeconfig.
 
-The mount is read here; a kubeconfig by kubernetes-asyncio, which knows every form of credentials that kubectl takes.
-It is imported only then, because it brings some 40 MB of models that nothing here uses.
+The mount is read here, and a kubeconfig that has a token; any other by kubernetes-asyncio, which knows every form of
+credentials that kubectl takes. It is imported only then, because it brings some 40 MB of models that nothing here uses,
+and takes seconds.
 """
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import os
 import ssl
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +23,10 @@ from tocsin.sdk.faults import ProbeFault
 
 MOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a pod finds its token, CA and namespace. Kubernetes documentation, "Accessing the API from a Pod"."""
+
+
+_UNUSABLE: Final = (OSError, yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError)
+"""What reading may raise when the content is not what it should be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +46,7 @@ async def read_access(kubeconfig: str, context: str = "") -> Access:
     """
     try:
         return await _from_kubeconfig(kubeconfig, context) if kubeconfig else _from_mount()
-    except (OSError, ssl.SSLError, yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except _UNUSABLE as error:
         what = f"the kubeconfig {kubeconfig}" if kubeconfig else f"the service account under {MOUNT}"
         raise ProbeFault(CommonReason.CREDENTIALS_MISSING, f"cannot use {what}: {_why(error)}") from error
 
@@ -47,7 +55,7 @@ def server_of(kubeconfig: str, context: str = "") -> str | None:
     """``https://host:port`` of the API server; None while it cannot be told."""
     try:
         return _cluster_of(kubeconfig, context)["server"].rstrip("/") if kubeconfig else _mounted_server()
-    except (OSError, yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
+    except _UNUSABLE:
         return None
 
 
@@ -57,7 +65,7 @@ def default_namespace(kubeconfig: str, context: str = "") -> str:
         if kubeconfig:
             return str(_context_of(_document(kubeconfig), context).get("namespace") or "default")
         return (MOUNT / "namespace").read_text("utf-8").strip() or "default"
-    except (OSError, yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
+    except _UNUSABLE:
         return "default"
 
 
@@ -75,7 +83,46 @@ def _from_mount() -> Access:
     return Access(server, f"Bearer {token}", ssl.create_default_context(cafile=str(MOUNT / "ca.crt")))
 
 
+def _from_token(path: str, context: str) -> Access | None:
+    """A kubeconfig whose user is a token or a file with one; None for any other.
+
+    Kubernetes documentation, "kubeconfig (v1)": the file wins, and paths are relative to the kubeconfig.
+    """
+    document = _document(path)
+    chosen = _context_of(document, context)
+    user, cluster = _entry(document, "user", chosen["user"]), _entry(document, "cluster", chosen["cluster"])
+    if not user or not user.keys() <= _TOKEN_KEYS or not cluster.keys() <= _CLUSTER_KEYS:
+        return None
+    folder = Path(path).absolute().parent
+    token = (folder / user["tokenFile"]).read_text("utf-8") if "tokenFile" in user else user["token"]
+    tls = None
+    if cluster["server"].startswith("https"):
+        data, file = cluster.get("certificate-authority-data"), cluster.get("certificate-authority")
+        tls = ssl.create_default_context(
+            cafile=str(folder / file) if file and not data else None,
+            cadata=base64.b64decode(data).decode("ascii") if data else None,
+        )
+        if cluster.get("insecure-skip-tls-verify"):
+            tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    return Access(cluster["server"].rstrip("/"), f"Bearer {token.strip()}", tls, cluster.get("tls-server-name"))
+
+
+_TOKEN_KEYS: Final = {"token", "tokenFile"}
+_CLUSTER_KEYS: Final = {
+    "server",
+    "certificate-authority",
+    "certificate-authority-data",
+    "insecure-skip-tls-verify",
+    "tls-server-name",
+}
+
+
 async def _from_kubeconfig(path: str, context: str) -> Access:
+    plain = _from_token(path, context)
+    if plain is not None:
+        return plain
+    # In a thread: it takes a second or more, in which every other probe would stand still.
+    await asyncio.to_thread(import_module, "kubernetes_asyncio.config.kube_config")
     from kubernetes_asyncio.client import Configuration
     from kubernetes_asyncio.config import ConfigException
     from kubernetes_asyncio.config.kube_config import KubeConfigLoader
@@ -103,13 +150,18 @@ def _document(path: str) -> Any:
 
 def _context_of(document: Any, context: str) -> Any:
     wanted = context or document["current-context"]
-    return next(entry for entry in document["contexts"] if entry["name"] == wanted)["context"]
+    return _entry(document, "context", wanted)
+
+
+def _entry(document: Any, kind: str, name: str) -> Any:
+    """The content of a named entry. Raises `LookupError`."""
+    found = [entry[kind] for entry in document[f"{kind}s"] if entry["name"] == name]
+    return found[0]
 
 
 def _cluster_of(path: str, context: str) -> Any:
     document = _document(path)
-    name = _context_of(document, context)["cluster"]
-    return next(entry for entry in document["clusters"] if entry["name"] == name)["cluster"]
+    return _entry(document, "cluster", _context_of(document, context)["cluster"])
 
 
 def _why(error: Exception) -> str:

@@ -6,7 +6,7 @@ Fields: Kubernetes API reference v1.34, Pod v1 core, ContainerStatus v1 core, Ev
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Protocol
@@ -43,8 +43,9 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """``changed_at``: when the latest of its conditions changed. ``unschedulable``: the scheduler's words while no
-    node takes it. ``leaving``: it is being deleted."""
+    """``changed_at``: when the latest of its conditions changed. ``scheduled``: a node has it; ``unschedulable``: the
+    scheduler's words while none takes it. ``gone_by``: it is being deleted and should have ended then. Times are in
+    Unix seconds."""
 
     name: str
     uid: str
@@ -54,9 +55,14 @@ class Pod:
     created_at: float
     ready: bool
     changed_at: float
+    scheduled: bool
     unschedulable: str
-    leaving: bool
+    gone_by: float | None
     containers: tuple[Container, ...]
+
+    @property
+    def leaving(self) -> bool:
+        return self.gone_by is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +149,17 @@ class Warnings:
         return len(self._by_key)
 
 
+def lacking(pods: Iterable[Pod], wanted: Collection[str]) -> dict[str, list[str]]:
+    """By pod's name which of the ``wanted`` containers it does not have.
+
+    Labels that a chart shares with what it brings along match pods that have none of them: those are somebody else's,
+    unless no pod has any.
+    """
+    found = {pod.name: sorted(set(wanted).difference(each.name for each in pod.containers)) for pod in pods}
+    nobody = all(len(names) == len(set(wanted)) for names in found.values())
+    return {pod: names for pod, names in found.items() if names and (nobody or len(names) < len(set(wanted)))}
+
+
 def pod_of(item: Mapping[str, Any]) -> Pod:
     """The facts about one pod. Raises `KeyError` when it is no pod."""
     metadata, spec, status = item["metadata"], item.get("spec") or {}, item.get("status") or {}
@@ -157,10 +174,12 @@ def pod_of(item: Mapping[str, Any]) -> Pod:
         created_at=unix(metadata.get("creationTimestamp")),
         ready=ready.get("status") == "True",
         changed_at=max((unix(each.get("lastTransitionTime")) for each in conditions.values()), default=0.0),
+        scheduled=bool(spec.get("nodeName")) or scheduled.get("status") == "True",
         unschedulable=str(scheduled.get("message") or scheduled.get("reason") or "not scheduled")[:MAX_MESSAGE]
         if scheduled.get("status") == "False"
         else "",
-        leaving="deletionTimestamp" in metadata,
+        # The time of the request and the grace period together.
+        gone_by=unix(metadata["deletionTimestamp"]) if "deletionTimestamp" in metadata else None,
         containers=tuple(_containers(spec, status)),
     )
 

@@ -34,9 +34,14 @@ It bounds how old an answer can be when the server stands still without closing 
 SLACK_SECONDS: Final = 5.0
 PAGE: Final = 250
 """Objects of one page of a list: what is decoded without giving way to other work."""
-MAX_PAGES: Final = 400
+MIN_PAGE: Final = 8
+"""To which pages that are too large are halved. So many objects as etcd takes at most (1.5 MiB by default) fit."""
+MAX_PAGE_BYTES: Final = 32 << 20
+MAX_OBJECTS: Final = 100_000
 MAX_EVENT_BYTES: Final = 8 << 20
 """More than the largest object that etcd takes (1.5 MiB by default)."""
+SHARE: Final = 0.8
+"""Of a run's remaining time, how much is waited for the API server."""
 RETRY_SECONDS: Final = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 S = TypeVar("S", bound=Store)
@@ -62,6 +67,7 @@ class Watch(Generic[S]):
         self._make = make
         self._store: S | None = None
         self._version = ""
+        self._page = PAGE
         self._listed_at = 0.0
         self._heard_at = 0.0
         self._fault: ProbeFault | None = None
@@ -74,7 +80,7 @@ class Watch(Generic[S]):
         loop = asyncio.get_running_loop()
         if self._task is None or self._task.done():
             self._task = loop.create_task(self._keep(), name=f"watch {self._path}")
-        until = loop.time() + ctx.remaining() * 0.8
+        until = loop.time() + ctx.remaining() * SHARE
         while (store := self._fresh(loop.time())) is None:
             if self._fault is not None and self._fault.finding.reason != CommonReason.DEPENDENCY_UNKNOWN:
                 # Credentials do not get better within a run.
@@ -127,23 +133,34 @@ class Watch(Generic[S]):
     async def _list(self) -> None:
         """Reads everything, a page at a time, and swaps it in when it is complete."""
         self.lists += 1
-        store, query, version = self._make(), {**self._query, "limit": str(PAGE)}, ""
-        for _ in range(MAX_PAGES):
-            async with self._client.answer(self._path, query, _JSON, WATCH_SECONDS) as answer:
-                body = b"".join([chunk async for chunk in answer.content.iter_any()])
-            page = json.loads(body)
-            del body
-            for item in page.get("items") or ():
+        store, query, count = self._make(), dict(self._query), 0
+        while True:
+            page = await self._get_page(query)
+            items = page.get("items") or ()
+            count += len(items)
+            if count > MAX_OBJECTS:
+                raise _as_fault("too_much", f"more than {MAX_OBJECTS} objects match {self._query}")
+            for item in items:
                 store.put(item)
-            version = page["metadata"]["resourceVersion"]
             following = page["metadata"].get("continue")
             if not following:
                 break
             query["continue"] = following
-        else:
-            raise _as_fault("too_much", f"more than {PAGE * MAX_PAGES} objects match {self._query}")
-        self._store, self._version = store, version
+        self._store, self._version = store, page["metadata"]["resourceVersion"]
         self._listed_at = asyncio.get_running_loop().time()
+
+    async def _get_page(self, query: Mapping[str, str]) -> Any:
+        """One page; from the first that is too large on they are smaller. Raises `ProbeFault` (too_much)."""
+        while True:
+            asked = {**query, "limit": str(self._page)}
+            try:
+                async with self._client.answer(self._path, asked, _JSON, WATCH_SECONDS) as answer:
+                    return json.loads(await _page_of(answer))
+            except _TooLargeError:
+                if self._page <= MIN_PAGE:
+                    what = f"{self._page} objects take more than {MAX_PAGE_BYTES} bytes"
+                    raise _as_fault("too_much", what) from None
+                self._page = max(MIN_PAGE, self._page // 2)
 
     async def _follow(self) -> None:
         """One watch request, to its end. Raises a fault with the status 410 when a list is needed first."""
@@ -196,6 +213,19 @@ def _is_expired(error: Exception) -> bool:
 
 def _as_fault(reason: str, detail: str) -> ProbeFault:
     return ProbeFault(CommonReason.DEPENDENCY_UNKNOWN, f"the Kubernetes API cannot be watched: {reason}: {detail}")
+
+
+class _TooLargeError(Exception):
+    """A page has more than `MAX_PAGE_BYTES`."""
+
+
+async def _page_of(answer: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in answer.content.iter_any():
+        body += chunk
+        if len(body) > MAX_PAGE_BYTES:
+            raise _TooLargeError
+    return bytes(body)
 
 
 async def _lines(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

@@ -20,9 +20,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import asyncpg
+from pydantic import BaseModel
 
-from tocsin.model import CommonReason, ReasonEnum, Secret
+from tocsin.model import CommonReason, ReasonEnum, Secret, Severity, Status
 from tocsin.sdk.faults import ProbeFault
+from tocsin.sdk.postgres_bound import bound
+from tocsin.sdk.sql_settings import NAMES_SOMETHING, to_change
 
 if TYPE_CHECKING:
     from tocsin.sdk.context import ProbeContext
@@ -32,6 +35,9 @@ Reasons = Mapping[str, ReasonEnum]
 
 CLOSE_GRACE = 0.25
 """Seconds given to cancel what runs and to say goodbye; after that the socket is closed as it is."""
+
+MAX_SESSION_BYTES = 8 << 20
+"""What a server may send in one run; a session that gets more is cut."""
 
 _COMMON: Reasons = {
     "08": CommonReason.CONNECTION_RESET,
@@ -57,6 +63,21 @@ _COMMON: Reasons = {
 }
 """PostgreSQL 17 documentation, appendix A "PostgreSQL Error Codes"."""
 
+TABLE_MISSING = (
+    "table_missing",
+    "A table that the query names does not exist; the detail says which setting to change.",
+    Severity.TICKET,
+    Status.UNKNOWN,
+)
+COLUMN_MISSING = (
+    "column_missing",
+    "A column that the query names does not exist, or has another type; the detail says which setting to change.",
+    Severity.TICKET,
+    Status.UNKNOWN,
+)
+QUERY_ERROR = "query_error", "The database cannot run the query.", Severity.TICKET, Status.UNKNOWN
+"""The members that the ``Reason`` of a kind has which is given a query; `reasons_of_query` leads to them."""
+
 _EXPLAINED = {
     "57014": "the statement did not finish within the run",
     "55P03": "a lock was not granted within the run",
@@ -73,32 +94,57 @@ _BAD_DSN = (
 )
 
 
+def reasons_of_query(reason: type[ReasonEnum]) -> Reasons:
+    """What a kind makes of a query that the server does not run; ``reason`` has the three members above.
+
+    ``permission_denied`` is of the kind too, where it has that; else these are its rejected credentials.
+    """
+    return {
+        "42P01": reason("table_missing"),
+        "3F000": reason("table_missing"),
+        "42703": reason("column_missing"),
+        "42704": reason("column_missing"),
+        "42883": reason("column_missing"),
+        "42501": next((own for own in reason if own == "permission_denied"), CommonReason.CREDENTIALS_REJECTED),
+        "42": reason("query_error"),
+        "22": reason("query_error"),
+    }
+
+
 @asynccontextmanager
-async def read_only(ctx: ProbeContext, dsn: Secret, reasons: Reasons | None = None) -> AsyncIterator[Any]:
+async def read_only(
+    ctx: ProbeContext, dsn: Secret, reasons: Reasons | None = None, settings: BaseModel | None = None
+) -> AsyncIterator[Any]:
     """An `asyncpg.Connection` inside the transaction described above.
 
     Raises `ProbeFault` for everything that the server, the network or the dsn does wrong, also inside the block, with
-    the kind's own ``reasons`` first.
+    the kind's own ``reasons`` first. What does not exist is told with those of the ``settings`` that name it.
     """
     url = _url_of(dsn)
     target = _targets(url)[0]
     async with ctx.permits.request(target):
         connection = await _open(url, target, f"tocsin/{ctx.probe}", _budget(ctx), reasons or {})
+        bound(connection, MAX_SESSION_BYTES)
         try:
             await connection.execute(_begin(_budget(ctx)))
             yield connection
             # A session that just ends counts as a rollback in the server's own statistics, which people alert on.
             await connection.execute("COMMIT")
         except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-            raise _fault(error, reasons or {}) from error
+            raise _fault(error, reasons or {}, settings) from error
         finally:
             await _close(connection)
 
 
 async def connect(dsn: Secret, *, application: str, timeout: float, reasons: Reasons | None = None) -> Any:
-    """A bare `asyncpg.Connection`, for those who manage transactions themselves. Raises `ProbeFault`."""
+    """A bare `asyncpg.Connection`, for those who manage transactions themselves, and read any number of bytes.
+
+    Raises `ProbeFault`.
+    """
     url = _url_of(dsn)
-    return await _open(url, _targets(url)[0], application, timeout, reasons or {})
+    connection = await _open(url, _targets(url)[0], application, timeout, reasons or {})
+    bound(connection, None)
+    return connection
 
 
 def fault_of(error: Exception, reasons: Reasons | None = None) -> ProbeFault:
@@ -200,7 +246,7 @@ def _begin(budget: float) -> str:
     """
 
 
-def _fault(error: Exception, reasons: Reasons) -> ProbeFault:
+def _fault(error: Exception, reasons: Reasons, settings: BaseModel | None = None) -> ProbeFault:
     if not isinstance(error, asyncpg.PostgresError):
         return ProbeFault(CommonReason.CONNECTION_RESET, f"the session broke: {error}")
     code = error.sqlstate or "XX000"
@@ -208,7 +254,9 @@ def _fault(error: Exception, reasons: Reasons) -> ProbeFault:
     for known in (reasons, _COMMON):
         reason = known.get(code) or known.get(code[:2])
         if reason is not None:
-            return ProbeFault(reason, f"{_EXPLAINED.get(code, message)} (SQLSTATE {code})")
+            guilty = to_change(message, settings) if settings is not None and code in NAMES_SOMETHING else ()
+            change = f"; set {' or '.join(guilty)}" if guilty else ""
+            return ProbeFault(reason, f"{_EXPLAINED.get(code, message)} (SQLSTATE {code}){change}")
     return ProbeFault(CommonReason.PROBE_ERROR, f"{message} (SQLSTATE {code})")
 
 

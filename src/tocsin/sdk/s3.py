@@ -66,8 +66,11 @@ class S3Settings(ProbeSettings):
     """Empty: Amazon's endpoint of the region."""
     region: str = "us-east-1"
     access_key_id: Secret
+    """Of an identity of the probe's own that may do what the probe does."""
     secret_access_key: Secret
+    """Of the same identity."""
     session_token: Secret | None = None
+    """Of temporary credentials; others have none."""
     path_style: bool = True
     """``ENDPOINT/BUCKET/KEY``; false: the bucket is part of the host name."""
     tls: TlsSettings = TlsSettings()

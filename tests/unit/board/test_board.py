@@ -13,7 +13,7 @@ import pytest
 from tocsin.board import Board, Pace, Retention, Store
 from tocsin.board.codec import decode_state, encode_state
 from tocsin.board.database import Batch, Database, open_database
-from tocsin.model import CommonReason, Finding, Outcome, ProbeSpec, ProbeState, Run, Severity, Status
+from tocsin.model import Attachment, CommonReason, Finding, Outcome, ProbeSpec, ProbeState, Run, Severity, Status
 
 IMPATIENT = Pace(batch=0.001, first_retry=0.001, last_retry=0.002)
 FAILED = Outcome.bad(CommonReason.TIMEOUT, "no answer", "queue-a")
@@ -359,6 +359,84 @@ async def test_a_disk_that_comes_back_gets_all_that_is_known_and_the_history_tha
     assert opened_states(path) == {"a": alerting(1), "b": alerting(3)}
     assert [record.trace_id for record in board.runs("b")] == ["trace-3", "trace-2"]
     assert len(board.transitions("b")) == 1
+
+
+async def test_nothing_that_happens_in_the_writers_thread_ends_it_or_leaves_a_transition_waiting(path: Path) -> None:
+    board = opened(path, spec())
+    surprises = threading.Semaphore(0)
+
+    def surprise(database: Database, batch: Batch) -> None:
+        surprises.release()
+        raise RuntimeError("nobody foresaw this")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Database, "write", surprise)
+        async with asyncio.timeout(1.5):
+            await board.record(run(1), alerting(1), {})
+        assert board.condition().failing == "nobody foresaw this"
+        assert all(surprises.acquire(timeout=10) for _ in range(3))
+    board.close()
+    assert board.condition().failing is None
+    assert opened_states(path) == {"api": alerting(1)}
+    assert [record.trace_id for record in board.runs("api")] == ["trace-1"]
+
+
+async def test_the_memory_of_probes_that_went_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tocsin.board.board.MAX_RETIRED", 3)
+    board = Board()
+    for number in range(5):
+        board.configure([spec(f"p{number}")])
+        await board.record(run(1, probe=f"p{number}"), alerting(1), {})
+    board.configure([spec(f"p{number}") for number in range(5)])
+    assert [name for name, entry in board.entries().items() if entry.state.alerting] == ["p1", "p2", "p3", "p4"]
+
+
+def attached(number: int, content: bytes = b"a line", outcome: Outcome = FAILED) -> Run:
+    return replace(run(number, outcome), attachments=(Attachment("a.txt", "text/plain", content),))
+
+
+async def test_what_the_latest_bad_run_attached_is_kept_over_a_restart(path: Path) -> None:
+    board = opened(path, spec())
+    assert board.evidence("api") is None
+    await board.record(attached(1, b"an older line"), alerting(1), {})
+    await board.record(attached(2), alerting(2), {})
+    await board.record(run(3), alerting(3), {})
+    await board.record(attached(4, b"all is well", Outcome.ok()), alerting(4), {})
+    board.close()
+    again = opened(path, spec())
+    again.close()
+    for evidence in (board.evidence("api"), again.evidence("api")):
+        assert evidence is not None
+        assert (evidence.trace_id, evidence.attachments) == ("trace-2", attached(2).attachments)
+    assert board.entries()["api"].run == run(4, Outcome.ok())
+
+
+async def test_what_is_kept_of_attachments_is_bounded_with_and_without_a_disk(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for board in (Board(), opened(tmp_path / "state.db", spec()), opened(tmp_path / "file" / "no.db", spec())):
+        board.configure([spec()])
+        both = (Attachment("a", "text/plain", b"a" * 10_000), Attachment("b", "text/plain", b"b" * 100_000))
+        await board.record(replace(run(1), attachments=both), alerting(1), {})
+        board.close()
+        evidence = board.evidence("api")
+        assert evidence is not None
+        assert [(each.name, len(each.content)) for each in evidence.attachments] == [("a", 10_000), ("b", 6_384)]
+
+
+async def test_a_file_of_the_first_version_is_taken_up(path: Path) -> None:
+    board = opened(path, spec())
+    await board.record(attached(1), alerting(1), {})
+    board.close()
+    with sqlite3.connect(path) as connection:
+        connection.executescript("DROP TABLE evidence; PRAGMA user_version = 1")
+    connection.close()
+    again = opened(path, spec())
+    await again.record(attached(2, b"new"), alerting(2), {})
+    again.close()
+    assert again.condition().moved_aside is None
+    evidence = Board(Store(path)).evidence("api")
+    assert evidence is not None
+    assert evidence.attachments[0].content == b"new"
 
 
 async def test_history_is_bounded_and_failures_are_kept_longer(path: Path) -> None:

@@ -30,6 +30,8 @@ from tocsin_chain.infer import Guess, Sample, infer, settings_of
 from tocsin_chain.macs import ChainKey, KeyRing, MacKey, recompute, verify
 from tocsin_chain.settings import HashChainSettings, PayloadSettings, decoded
 
+pytestmark = pytest.mark.thorough
+
 NUMBERS = [
     # RFC 8785 appendix B: IEEE 754 sample values.
     ("0000000000000000", "0"),

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from tocsin.cli import chain
+from tocsin.cli import chain_output
 from tocsin_chain.walk import Progress
 
 BEGUN = Progress(0.0, (1000,), estimate=1000)
@@ -17,8 +17,8 @@ BEGUN = Progress(0.0, (1000,), estimate=1000)
 
 def shown(monkeypatch: pytest.MonkeyPatch, *reports: Progress) -> str:
     out = io.StringIO()
-    monkeypatch.setattr(chain, "Console", lambda **_: Console(file=out, force_terminal=True, width=100))
-    with chain._bar() as report:
+    monkeypatch.setattr(chain_output, "Console", lambda **_: Console(file=out, force_terminal=True, width=100))
+    with chain_output.walk_bar() as report:
         assert report is not None
         for each in reports:
             report(each)
@@ -39,6 +39,6 @@ def test_without_a_usable_estimate_it_tells_no_end(monkeypatch: pytest.MonkeyPat
 
 
 def test_there_is_none_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chain, "Console", lambda **_: Console(file=io.StringIO()))
-    with chain._bar() as report:
+    monkeypatch.setattr(chain_output, "Console", lambda **_: Console(file=io.StringIO()))
+    with chain_output.walk_bar() as report:
         assert report is None

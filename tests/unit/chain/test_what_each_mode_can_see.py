@@ -19,11 +19,13 @@ from tocsin_chain.recall import Doubt, next_generation, recall, sealed
 from tocsin_chain.seeing import SEEING, Case, Mode, Where
 from tocsin_chain.vault import OwnKey
 
+pytestmark = pytest.mark.thorough
+
 OWN = OwnKey(b"tocsin's own key, 32 bytes long!")
 CASES = {case.name: case for case in SEEING}
 INSIDE = [CASES[name] for name in tampering.INSIDE]
 
-few = settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+few = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 many = settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
 seeds = st.integers(0, 2**48)
 

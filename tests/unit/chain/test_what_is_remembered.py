@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tocsin.sdk.state_files import write_atomically
 from tocsin_chain import acceptlog
 from tocsin_chain.against import pruned_lawfully
 from tocsin_chain.breaks import Break, BreakKind
@@ -35,7 +36,7 @@ from tocsin_chain.marks import (
 )
 from tocsin_chain.packs import CopyRows, Pack, integer_pack, verify_pack
 from tocsin_chain.recall import Doubt, WitnessUnreachable, next_generation, recall, sealed
-from tocsin_chain.vault import KeyMissing, OwnKey, SealBroken, create_key, load_key, seal, unseal, write_atomically
+from tocsin_chain.vault import KeyMissing, OwnKey, SealBroken, create_key, load_key, seal, unseal
 from tocsin_chain.walk import Progress, progress_from, progress_json
 
 KEY = OwnKey(b"k" * 32)

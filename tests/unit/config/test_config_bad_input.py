@@ -47,9 +47,9 @@ def test_a_file_that_would_exhaust_the_reader_is_refused(
 ):
     path = tmp_path / "big.yaml"
     path.write_bytes(content)
-    started = time.monotonic()
+    started = time.process_time()
     assert complaint(path, registry) == answer
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
 
 
 def test_a_megabyte_of_brackets_is_refused_without_reading_them_all(tmp_path: Path, registry: Registry):

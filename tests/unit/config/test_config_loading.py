@@ -177,6 +177,62 @@ def test_an_unset_variable_of_a_bundled_profile_is_a_missing_contract(shop: Path
     assert page.depends_on == ("database",)
 
 
+PLATFORM = """
+probes:
+  page: {kind: web, system: s, incident: i, url: u, limits: {slowest: "${SLOWEST:-2s}"}, every: "${EVERY:-1m}"}
+  other: {kind: web, system: s, incident: i, url: u, statuses: "${STATUSES:-200}"}
+  chain: {kind: web, system: s, incident: i, url: u, policy: {applies: "${CHAIN:-true}", because: off by choice}}
+"""
+DURATION = "is not a duration; write a number and a unit: 500ms, 30s, 5m, 1h30m, 7d"
+
+
+@pytest.mark.parametrize(
+    ("environ", "lacking"),
+    [
+        ({}, {}),
+        (
+            {"SLOWEST": "hunter2"},
+            {"page": [MissingContract("SLOWEST", "limits.slowest", why=f"${{SLOWEST}} {DURATION}")]},
+        ),
+        ({"EVERY": "300"}, {"page": [MissingContract("EVERY", "every", why=f"${{EVERY}} {DURATION}")]}),
+        (
+            {"SLOWEST": "soon", "EVERY": "300"},
+            {
+                "page": [
+                    MissingContract("EVERY", "every", why=f"${{EVERY}} {DURATION}"),
+                    MissingContract("SLOWEST", "limits.slowest", why=f"${{SLOWEST}} {DURATION}"),
+                ]
+            },
+        ),
+        (
+            {"CHAIN": "enabled"},
+            {"chain": [MissingContract("CHAIN", "policy.applies", why="${CHAIN} is neither true nor false")]},
+        ),
+        (
+            {"STATUSES": "200,ok,fine"},
+            {"other": [MissingContract("STATUSES", "statuses", why="${STATUSES} is not a whole number")]},
+        ),
+    ],
+)
+def test_a_variable_of_the_platform_in_another_format_makes_only_its_probe_unknown(
+    environ: dict[str, str], lacking: dict[str, list[MissingContract]], bundled: Path, registry: Registry
+):
+    (bundled / "shop.yaml").write_text(PLATFORM)
+    probes = load(Sources(profiles=("shop",), environ=environ), registry).probes
+    assert {name: list(spec.missing) for name, spec in probes.items() if spec.missing} == lacking
+    assert [name for name, spec in probes.items() if spec.settings is None] == list(lacking)
+    assert "hunter2" not in repr(probes)
+
+
+def test_a_value_of_the_users_own_stays_a_mistake_over_a_bundled_profile(bundled: Path, load_text: Load):
+    (bundled / "shop.yaml").write_text(PLATFORM)
+    text = "profiles: [shop]\nprobes: {page: {every: '${EVERY}'}, chain: {policy: {applies: perhaps}}}"
+    assert message(load_text, text, EVERY="300") == (
+        f"2: probes.page.every: ${{EVERY}} {DURATION}\n"
+        "2: probes.chain.policy.applies: 'perhaps' is neither true nor false"
+    )
+
+
 def test_the_same_profile_given_by_path_is_the_users_own(shop: Path, registry: Registry):
     with pytest.raises(ConfigError) as caught:
         load(Sources(profiles=(str(shop),), environ={"SHOP_TABLE": "t"}), registry)
@@ -184,6 +240,16 @@ def test_the_same_profile_given_by_path_is_the_users_own(shop: Path, registry: R
         f"{shop}:8: probes.page.url: ${{SHOP_URL}} is not set; "
         "set it in the environment or the env_file, or write ${SHOP_URL:-default}"
     )
+
+
+def test_what_is_given_beside_a_missing_contract_can_be_shown_and_counts_for_nothing(shop: Path, registry: Registry):
+    found = load(Sources(profiles=("shop",), environ={"SHOP_TABLE": "t"}), registry)
+    page = found.probes["page"]
+    assert page.settings is None
+    assert page.given.limits.slowest == 2.0
+    assert not hasattr(page.given, "url")
+    assert found.probes["database"].given == found.probes["database"].settings
+    assert found.content_hash == load(Sources(profiles=("shop",), environ={"SHOP_TABLE": "t"}), registry).content_hash
 
 
 def test_a_missing_contract_does_not_hide_mistakes_elsewhere_in_the_probe(shop: Path, load_text: Load):
@@ -252,14 +318,24 @@ def test_mistakes_in_the_env_file_and_in_the_file_are_told_together(load_text: L
     )
 
 
-def test_a_profile_has_neither_profiles_nor_an_env_file(bundled: Path, registry: Registry):
-    (bundled / "shop.yaml").write_text(f"env_file: x\nprofiles: []\nprobes:\n{SHOP}}}")
+def test_a_profile_has_no_env_file(bundled: Path, registry: Registry):
+    (bundled / "shop.yaml").write_text(f"env_file: x\nprobes:\n{SHOP}}}")
     with pytest.raises(ConfigError) as caught:
         load(Sources(profiles=("shop",), environ={}), registry)
     assert str(caught.value) == (
-        "profiles/shop.yaml:1: env_file: not for a profile; it belongs in your own configuration file\n"
-        "profiles/shop.yaml:2: profiles: not for a profile; it belongs in your own configuration file"
+        "profiles/shop.yaml:1: env_file: not for a profile; it belongs in your own configuration file"
     )
+
+
+def test_a_profile_lays_its_own_over_the_bundled_ones_that_it_names(bundled: Path, registry: Registry):
+    (bundled / "base.yaml").write_text(f"profiles: [shop]\ndefaults: {{every: 50s}}\nprobes:\n{SHOP}, checked: base}}")
+    (bundled / "shop.yaml").write_text("profiles: [base]\nprobes:\n  shop: {checked: own, every: 20s}\n")
+    configuration = load(Sources(profiles=("shop", "base"), environ={}), registry)
+    assert configuration.probes["shop"].settings.checked == "own"
+    assert configuration.probes["shop"].every == 20
+    (bundled / "shop.yaml").write_text("profiles: [./base.yaml]\nprobes: {}\n")
+    with pytest.raises(ConfigError, match=r"profiles/shop.yaml:1: profiles: there is no bundled profile `./base.yaml`"):
+        load(Sources(profiles=("shop",), environ={}), registry)
 
 
 def test_a_profile_named_twice_is_read_once(shop: Path, tmp_path: Path, registry: Registry):
@@ -286,7 +362,7 @@ def test_controls_caps_and_vantage_come_from_the_last_document_that_gives_them(b
         """,
         DNS="10.0.0.1",
     )
-    assert configuration.controls == ("tcp://10.0.0.1:53", "https://proxy.test/health")
+    assert tuple(target.url for target in configuration.controls) == ("tcp://10.0.0.1:53", "https://proxy.test/health")
     assert configuration.vantage == configuration.probes["shop"].vantage == "profile"
     caps = configuration.caps
     assert caps.runs == 50

@@ -16,7 +16,6 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "LOG_LEVEL",
         "LOG_FORMAT",
         "WEB_CONFIG_FILE",
-        "PUBLIC_URL",
         "VANTAGE",
         "RELOAD_EVERY",
     ):
@@ -31,7 +30,7 @@ def test_without_variables_the_defaults_hold(tmp_path: Path, monkeypatch: pytest
     assert settings.listen == Listen("127.0.0.1", 9760)
     assert settings.state_dir == tmp_path / "tocsin"
     assert (settings.log_level, settings.log_format, settings.vantage) == ("info", "auto", "")
-    assert (settings.web_config_file, settings.public_url, settings.reload_every) == (None, None, 10.0)
+    assert (settings.web_config_file, settings.reload_every) == (None, 10.0)
 
 
 def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch):
@@ -40,7 +39,6 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TOCSIN_LOG_LEVEL", "debug")
     monkeypatch.setenv("TOCSIN_LOG_FORMAT", "json")
     monkeypatch.setenv("TOCSIN_WEB_CONFIG_FILE", "/etc/web.yml")
-    monkeypatch.setenv("TOCSIN_PUBLIC_URL", "https://tocsin.test/base/")
     monkeypatch.setenv("TOCSIN_VANTAGE", "api-network")
     monkeypatch.setenv("TOCSIN_RELOAD_EVERY", "1m")
     settings = process_settings()
@@ -50,7 +48,6 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch):
         "log_level": "debug",
         "log_format": "json",
         "web_config_file": Path("/etc/web.yml"),
-        "public_url": "https://tocsin.test/base",
         "vantage": "api-network",
         "reload_every": 60.0,
     }
@@ -59,14 +56,12 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch):
 def test_wrong_variables_are_told_by_name_all_at_once(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TOCSIN_LISTEN", "localhost")
     monkeypatch.setenv("TOCSIN_LOG_LEVEL", "inof")
-    monkeypatch.setenv("TOCSIN_PUBLIC_URL", "tocsin.test")
     monkeypatch.setenv("TOCSIN_RELOAD_EVERY", "10")
     with pytest.raises(ConfigError) as caught:
         process_settings()
     assert str(caught.value).splitlines() == [
         "environment: TOCSIN_LISTEN: 'localhost' is not an address; write 127.0.0.1:9760, [::1]:9760 or :9760",
         "environment: TOCSIN_LOG_LEVEL: 'inof' is not 'debug', 'info', 'warning' or 'error'; did you mean `info`?",
-        "environment: TOCSIN_PUBLIC_URL: 'tocsin.test' is not a web address; write https://tocsin.example.org",
         "environment: TOCSIN_RELOAD_EVERY: '10' is not a duration; "
         "write a number and a unit: 500ms, 30s, 5m, 1h30m, 7d",
     ]

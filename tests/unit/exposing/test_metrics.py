@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,6 +113,14 @@ def test_an_effect_names_its_cause_and_others_name_none(found: Samples) -> None:
     assert len(found["tocsin_probe_caused_by"]) == 1
 
 
+def test_what_may_explain_a_probe_is_exported_whether_it_fails_or_not(found: Samples) -> None:
+    assert of(found, "tocsin_probe_depends_on_info", "wipe-realm-master") == [
+        ({"cause": "wipe-keycloak-db"}, 1.0),
+        ({"cause": "wipe-keycloak-health"}, 1.0),
+    ]
+    assert of(found, "tocsin_probe_depends_on_info", "wipe-keycloak-db") == []
+
+
 def test_a_probe_that_never_ran_has_no_times_but_its_configured_ones(found: Samples) -> None:
     name = "wipe-signer-decrypt"
     for absent in ("last_run_timestamp", "last_ok_timestamp", "status_since_timestamp", "duration"):
@@ -217,16 +226,25 @@ def test_tocsin_says_how_it_is_itself(found: Samples) -> None:
     assert found["tocsin_event_loop_lag_seconds_total"] == [({}, 0.5)]
     assert found["tocsin_state_writes_failed_total"] == [({}, 0.0)]
     assert found["tocsin_state_degraded"] == [({}, 0.0)]
+    assert found["tocsin_state_replaced"] == [({}, 0.0)]
     assert found["tocsin_build_info"][0][0]["version"] == "0.1.0"
     assert found["process_resident_memory_bytes"][0][1] > 1e6
 
 
 def test_trouble_of_our_own_is_in_the_metrics() -> None:
-    facts = SelfFacts(0.0, config_error="bad", state_failing="disk is full", state_writes_failed=3, lag=Histogram())
+    facts = SelfFacts(
+        0.0,
+        config_error="bad",
+        state_failing="disk is full",
+        state_replaced=True,
+        state_writes_failed=3,
+        lag=Histogram(),
+    )
     found = samples(MetricsPage().render({}, facts, web_config_ok=False))
     assert found["tocsin_config_last_reload_successful"] == [({}, 0.0)]
     assert found["tocsin_state_writes_failed_total"] == [({}, 3.0)]
     assert found["tocsin_state_degraded"] == [({}, 1.0)]
+    assert found["tocsin_state_replaced"] == [({}, 1.0)]
     assert found["tocsin_web_config_last_reload_successful"] == [({}, 0.0)]
     assert "tocsin_scheduler_heartbeat_timestamp_seconds" not in found
 
@@ -326,3 +344,17 @@ def test_severity_is_the_worst_while_alerting_and_the_ceiling_otherwise() -> Non
     assert of(found, "tocsin_probe_alerting", "x") == [({"severity": "ticket"}, 1.0)]
     found = samples(rendered({"x": Entry(gallery.spec("x"), replace(state, alerting=False))}))
     assert of(found, "tocsin_probe_alerting", "x") == [({"severity": "page"}, 0.0)]
+
+
+async def test_a_scrape_of_a_thousand_probes_that_have_all_just_run_hardly_delays_a_loop() -> None:
+    like = gallery.entries()["wipe-queues"]
+    entries = {f"p{number}": replace(like, spec=replace(like.spec, name=f"p{number}")) for number in range(1000)}
+    loop = asyncio.get_running_loop()
+    rendering = loop.run_in_executor(None, lambda: [rendered(entries) for _ in range(3)])
+    lags = []
+    while not rendering.done():
+        asked = loop.time()
+        await asyncio.sleep(0.001)
+        lags.append(loop.time() - asked - 0.001)
+    assert len(lags) > 10
+    assert sorted(lags)[len(lags) * 9 // 10] < 0.1

@@ -8,7 +8,15 @@ import pytest
 
 from tests import exposing_gallery as gallery
 from tocsin.exposing.runbooks import current_reasons, render
+from tocsin.model import Secret
 from tocsin.runbooks import find_page, list_pages
+from tocsin.runbooks.checks import replaced
+from tocsin.sdk import ProbeSettings
+
+
+class SettingsOf(ProbeSettings):
+    url: str
+    token: Secret
 
 
 def test_a_reason_is_an_anchor_as_code_and_as_text() -> None:
@@ -78,3 +86,24 @@ def test_every_shipped_page_has_every_anchor_it_promises() -> None:
         rendered = render(page.text)
         assert page.anchors <= rendered.anchors, (system, incident)
         assert all(f'id="{anchor}"' in rendered.body for anchor in page.anchors)
+
+
+def test_commands_hold_the_values_of_the_configuration_as_text() -> None:
+    settings = SettingsOf(url="https://example.org/<b>x</b>", token=Secret("hunter2"))
+    specs = {"wipe-web": gallery.spec("wipe-web", settings=settings)}
+    body = render("{wipe-web.url}\n\n`curl {wipe-web.url}`\n\n```sh\ncurl -u {wipe-web.token}\n```\n", specs=specs).body
+    assert "<p>{wipe-web.url}</p>" in body
+    assert "<code>curl https://example.org/%3Cb%3Ex%3C/b%3E</code>" in body
+    assert "curl -u &quot;$TOKEN&quot;" in body
+    assert "hunter2" not in body
+
+
+def test_what_to_check_first_takes_the_place_of_the_list_in_the_file() -> None:
+    page = replaced("## Check first\n\nBy hand.\n\n## Reasons\n", "as shipped")
+    assert "<p>as shipped</p>" in render(page).body
+    mine = render(page, first="<table>mine</table>").body
+    assert "as shipped" not in mine
+    assert (
+        mine.index("Check first") < mine.index("<table>mine</table>") < mine.index("By hand.") < mine.index("Reasons")
+    )
+    assert "mine" not in render("## Meaning\n", first="<table>mine</table>").body

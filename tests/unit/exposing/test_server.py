@@ -6,6 +6,7 @@ import base64
 import gzip
 import http.client
 import json
+import re
 import socket
 import ssl
 import threading
@@ -26,7 +27,9 @@ from tests.exposing_certificates import Authority
 from tocsin.config import ConfigError
 from tocsin.exposing import Health, ReloadResult, Site, WebServer
 from tocsin.exposing import server as server_module
-from tocsin.model import Entry, Secret
+from tocsin.exposing.tls import expiry
+from tocsin.exposing.webconfig import TlsConfig
+from tocsin.model import Entry, ProbeState, Secret
 
 SECRET = "correct horse"
 
@@ -166,6 +169,27 @@ def test_the_status_page_says_it_all(server: WebServer) -> None:
     assert "<meta http-equiv" not in ask(server, "/?refresh=off").text
 
 
+def test_a_runbook_page_lists_what_to_check_first_with_how_it_is_now(server: WebServer) -> None:
+    page = ask(server, "/runbooks/wipe/keycloak-outage").text
+    rows = re.findall(r'<tr class="(\w+)"><td class="number">\d+</td><td><a href="/probes/([\w-]+)">', page)
+    names = [name for _, name in rows]
+    assert names.index("wipe-keycloak-db") < names.index("wipe-keycloak-health") < names.index("wipe-realm-exawipe")
+    assert {name: light for light, name in rows}["wipe-realm-exawipe"] == "page"
+    row = next(
+        line for line in page.splitlines() if '<a href="/probes/wipe-realm-exawipe">wipe' in line and "number" in line
+    )
+    assert 'href="/runbooks/wipe/keycloak-outage#oidc_realm.issuer_mismatch">issuer_mismatch</a>' in row
+    assert "12 min ago</time>" in row
+    assert "by hand from here" not in page
+    assert "from the dependency graph" not in page
+
+
+def test_a_runbook_page_that_no_probe_leads_to_keeps_the_list_that_it_was_shipped_with(server: WebServer) -> None:
+    page = ask(server, "/runbooks/wipe/backup").text
+    assert "<code>wipe-wal-archive</code>" in page
+    assert 'class="checks"' not in page
+
+
 def test_a_probes_page_shows_findings_measurements_history_and_neighbours(server: WebServer) -> None:
     page = ask(server, "/probes/wipe-queues").text
     for expected in ("dead_letters", "proofs.validated", "tocsin_queue_jobs", "1204", "Transitions", "tocsin-00001d"):
@@ -173,6 +197,19 @@ def test_a_probes_page_shows_findings_measurements_history_and_neighbours(server
     assert 'href="/probes/wipe-db"' in page
     assert "odd &#34;name&#34;" in page
     assert 'href="/probes/wipe-queues"' in ask(server, "/probes/wipe-db").text
+
+
+def test_what_a_bad_run_attached_is_shown_as_text_and_nothing_else(server: WebServer) -> None:
+    page = ask(server, "/probes/wipe-queues").text
+    assert "<pre>id,reason\n7,&lt;b&gt;no&lt;/b&gt; receipt" in page
+    assert "8 bytes of application/pdf." in page
+    evidence = json.loads(ask(server, "/api/v1/probes/wipe-queues").text)["evidence"]
+    assert evidence["trace_id"] == "4bf92f3577b34da6a3ce929d0e0e0029"
+    assert [(each["name"], each["text"]) for each in evidence["attachments"]] == [
+        ("rows.csv", "id,reason\n7,<b>no</b> receipt\n"),
+        ("signed.pdf", None),
+    ]
+    assert json.loads(ask(server, "/api/v1/probes/wipe-realm-master").text)["evidence"] is None
 
 
 def test_a_runbook_page_says_which_of_its_reasons_are_current(server: WebServer) -> None:
@@ -187,9 +224,9 @@ def test_the_api_gives_probes_in_the_shape_of_the_command_line(server: WebServer
     document = json.loads(ask(server, "/api/v1/probes").text)
     probes = {probe["probe"]: probe for probe in document["probes"]}
     realm = probes["wipe-realm-exawipe"]
-    assert list(realm)[:14] == [
-        "probe", "kind", "system", "incident", "status", "reason", "detail", "started_at", "duration_seconds",
-        "trace_id", "request_id", "measurements", "findings", "runbook",
+    assert list(realm)[:15] == [
+        "probe", "kind", "system", "incident", "vantage", "status", "reason", "detail", "started_at",
+        "duration_seconds", "trace_id", "request_id", "measurements", "findings", "runbook",
     ]  # fmt: skip
     assert realm["runbook"] == "wipe/keycloak-outage#oidc_realm.issuer_mismatch"
     assert realm["state"]["alerting"] is True
@@ -202,6 +239,18 @@ def test_the_api_gives_probes_in_the_shape_of_the_command_line(server: WebServer
     never = probes["wipe-signer-decrypt"]
     assert (never["status"], never["reason"], never["started_at"]) == ("unknown", None, None)
     assert never.keys() == realm.keys()
+
+
+def test_every_answer_says_from_where_it_was_looked() -> None:
+    entries = {
+        name: replace(entry, spec=replace(entry.spec, vantage="edge-network"))
+        for name, entry in gallery.entries().items()
+    }
+    with serving(gallery.site(entries)) as server:
+        for probe in json.loads(ask(server, "/api/v1/probes").text)["probes"]:
+            assert probe["vantage"] == "edge-network"
+            assert json.loads(ask(server, f"/api/v1/probes/{probe['probe']}").text)["vantage"] == "edge-network"
+            assert "<dd>edge-network</dd>" in ask(server, f"/probes/{probe['probe']}").text
 
 
 def test_the_api_gives_one_probe_with_its_history(server: WebServer) -> None:
@@ -279,6 +328,17 @@ def test_ready_means_every_probe_ran_once_or_the_time_is_over_and_stays() -> Non
         assert ask(server, "/-/ready").status == 200
     with serving(site) as server:
         times["now"] += 60.0
+        assert ask(server, "/-/ready").status == 200
+
+
+def test_ready_does_not_wait_for_a_costly_probe_that_rests_over_a_restart() -> None:
+    entries = gallery.entries()
+    entries["wipe-signer-decrypt"] = Entry(
+        replace(entries["wipe-signer-decrypt"].spec, costly=True), ProbeState(last_run_at=gallery.NOW - 60)
+    )
+    facts = replace(gallery.facts(), started_at=gallery.NOW)
+    site = replace(gallery.site(entries), facts=lambda: facts, now=lambda: gallery.NOW)
+    with serving(site) as server:
         assert ask(server, "/-/ready").status == 200
 
 
@@ -450,6 +510,58 @@ def test_a_certificate_that_cannot_be_loaded_is_an_error_at_start(tmp_path: Path
     web_config.write_text("tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n")
     with pytest.raises(ConfigError, match=r"web.yml: tls_server_config: TLS cannot be set up: .*No such file"):
         WebServer(gallery.site(), "127.0.0.1", 0, web_config).start()
+
+
+def test_a_certificate_with_a_comment_in_any_encoding_is_served(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    authority.issue("server")
+    certificate = tmp_path / "server.crt"
+    certificate.write_bytes("Aussteller: Zürich\n".encode("latin-1") + certificate.read_bytes())
+    web_config = tmp_path / "web.yml"
+    web_config.write_text("tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n")
+    with serving(gallery.site(), web_config) as server:
+        assert ask(server, "/-/healthy", tls=authority.client()).status == 200
+
+
+def test_an_end_of_validity_that_cannot_be_read_is_an_error_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "server.crt").write_text("no certificate")
+    tls = TlsConfig(cert_file=tmp_path / "server.crt", key_file=tmp_path / "server.key")
+    with pytest.raises(ConfigError, match=r"web.yml: tls_server_config: the end of the certificate cannot be read: "):
+        expiry(tls, tmp_path / "web.yml")
+
+
+@pytest.mark.parametrize("surprise", [RuntimeError("nobody foresaw this"), SystemExit(3)])
+def test_whatever_keeps_the_server_from_starting_is_told_to_the_one_who_waits(
+    surprise: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(_: WebServer) -> None:
+        raise surprise
+
+    monkeypatch.setattr(WebServer, "_read", read)
+    server = WebServer(gallery.site(), "127.0.0.1", 0)
+    with pytest.raises(type(surprise)):
+        server.start()
+    server.stop()
+
+
+def test_a_look_at_the_certificate_that_fails_in_any_way_is_told_and_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "_WATCH_SECONDS", 0.01)
+    authority = Authority(tmp_path)
+    authority.issue("server")
+    web_config = tmp_path / "web.yml"
+    web_config.write_text("tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n")
+    with serving(gallery.site(), web_config) as server:
+        with monkeypatch.context() as broken:
+            broken.setattr(server_module, "server_context", lambda *_: 1 / 0)
+            second = authority.issue("server")
+            until(
+                lambda: (
+                    "tocsin_web_config_last_reload_successful 0" in ask(server, "/metrics", tls=authority.client()).text
+                )
+            )
+        until(lambda: serial(server, authority.client()) == second)
 
 
 def serial(server: WebServer, context: ssl.SSLContext) -> str:

@@ -49,6 +49,25 @@ def test_every_incident_that_probes_lead_to_is_drilled(shipped: Subject) -> None
     assert led_to - {drill.group for drill in DRILLS.values()} == set()
 
 
+UNDRILLED = {
+    "TocsinWipeDownload": "whatever loses a stored file pages as TocsinWipeStoredObject, its cause, and this one waits",
+    "TocsinWipeNotReplayable": "its dead letter pages as TocsinWipeDeadLetter, and the ticket waits behind that page",
+    "TocsinWipeSmoke": "off unless asked for, because it submits a proof",
+    "TocsinWipeVerificationLimits": "a setting of the platform's own environment file: no server can be made to show it",
+    "TocsinAlexandriaVault": "off unless the platform has a Vault",
+    "TocsinAlexandriaUnit": "needs a host with systemd",
+    "TocsinAlexandriaAuditFaultInJournal": "needs a host with systemd",
+}
+"""Alerts about a platform that no drill can cause, and why."""
+
+
+def test_every_alert_about_a_platform_is_drilled_or_says_why_not(shipped: Subject) -> None:
+    drilled = {expected.alert for drill in DRILLS.values() for expected in drill.expected}
+    platforms = {rule.alert for rule in shipped.alerts if rule.file.endswith(("wipe.yaml", "alexandria.yaml"))}
+    assert platforms - drilled - UNDRILLED.keys() == set()
+    assert UNDRILLED.keys() <= platforms
+
+
 @pytest.mark.parametrize("drill", [drill for drill in DRILLS.values() if drill.estate], ids=lambda drill: drill.name)
 def test_what_is_caused_on_real_servers_says_what_the_board_then_shows(shipped: Subject, drill: Drill) -> None:
     assert drill.shown is not None
@@ -60,3 +79,15 @@ def test_what_is_caused_on_real_servers_says_what_the_board_then_shows(shipped: 
 def test_the_documentation_shows_the_catalogue_as_it_is(page: str) -> None:
     written = (ROOT / f"docs/{page}.md").read_text()
     assert written == runpy.run_path(str(ROOT / f"docs/{page}.py"))["text"](), "run `make docs`"
+
+
+@pytest.mark.parametrize("system", sorted({drill.system for drill in DRILLS.values()}))
+def test_what_was_recorded_on_real_servers_is_what_the_catalogue_has_and_nothing_was_wrong(system: str) -> None:
+    seen = runpy.run_path(str(ROOT / "docs/faults.py"))["measured"](system)
+    drills = [drill for drill in DRILLS.values() if drill.system == system and drill.estate]
+    expected = {d.name: (d.shown.probe, str(d.shown.status), d.shown.reason) for d in drills if d.shown}
+    stale = {
+        name: row for name, row in seen.items() if (row["probe"], row["status"], row["reason"]) != expected.get(name)
+    }
+    assert stale == {}, "record it anew: docs/faults.py says how"
+    assert {name: row["problems"] for name, row in seen.items() if row["problems"] or row["intervals"] is None} == {}

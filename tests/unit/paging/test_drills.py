@@ -15,9 +15,9 @@ from tocsin.config.errors import ConfigError
 from tocsin.model import Severity, Status
 from tocsin.paging.drills.catalogue import Drill, Expected, Shown, read_catalogue
 from tocsin.paging.drills.grouping import batches
-from tocsin.paging.drills.judging import Notification, Ringing, Times, judge
+from tocsin.paging.drills.judging import DRILLED, ROUTED, Notification, Ringing, Times, judge
 from tocsin.paging.drills.listening import MetricsBell, groups
-from tocsin.paging.drills.live import LiveBell, why_unsafe
+from tocsin.paging.drills.live import LiveBell, at_its_pace, why_unsafe
 from tocsin.paging.drills.rehearsing import Patience, StageError, rehearse
 from tocsin.paging.drills.reporting import as_document, as_junit
 from tocsin.paging.rulefiles import Rule
@@ -132,8 +132,25 @@ def test_times_are_from_fault_to_page_and_from_repair_to_resolve() -> None:
 
 def test_drilled_live_the_page_comes_to_the_drill_receiver_and_to_no_other() -> None:
     heard = [rang(110, receiver="drill"), rang(160, receiver="drill", firing=False)]
-    assert judge([DRILL], heard, TIMES, "drill")[0].passed
+    assert judge([DRILL], heard, TIMES, DRILLED)[0].passed
     assert not judge([DRILL], heard, TIMES)[0].passed
+    for incident in ("storage-outage", "keycloak-outage"):
+        woken = [*heard, rang(115, receiver="page", incident=incident)]
+        (verdict,) = judge([DRILL], woken, TIMES, DRILLED)
+        assert len(verdict.problems) == 1, verdict.problems
+
+
+def test_a_ticket_that_is_drilled_live_comes_to_the_drill_receiver_too() -> None:
+    heard = [rang(110, TICKET, receiver="drill"), rang(160, receiver="drill", firing=False)]
+    assert judge([LOW], heard, TIMES, DRILLED)[0].passed
+
+
+def test_a_ticket_of_another_incident_is_held_against_the_drill_of_a_ticket_and_not_of_a_page() -> None:
+    stray = rang(112, TICKET, receiver="ticket", incident="keycloak-outage")
+    page = [rang(110), RESOLVED, stray]
+    ticket = [rang(110, TICKET, receiver="ticket"), rang(160, receiver="ticket", firing=False), stray]
+    assert judge([DRILL], page, TIMES)[0].passed
+    assert judge([LOW], ticket, TIMES)[0].problems == (f"wipe/keycloak-outage rang too, at {SECTION}",)
 
 
 def test_drills_of_different_incidents_run_at_once_and_those_that_must_be_alone_do_not() -> None:
@@ -250,7 +267,14 @@ async def test_one_notification_comes_after_the_group_wait_and_one_when_it_ends(
 
 def live_alert(name: str, receiver: str = "drill", **labels: str) -> dict[str, Any]:
     return {
-        "labels": {"alertname": name, "severity": "page", "system": "wipe", "incident": "storage-outage", **labels},
+        "labels": {
+            "alertname": name,
+            "severity": "page",
+            "system": "wipe",
+            "incident": "storage-outage",
+            "drill": "true",
+            **labels,
+        },
         "annotations": {"runbook_url": f"https://tocsin.example/runbooks/{SECTION}"},
         "receivers": [{"name": receiver}],
     }
@@ -264,12 +288,32 @@ async def test_an_alertmanager_is_heard_by_what_it_holds_for_each_receiver() -> 
     assert await bell.heard(0) == [rang(1, receiver="drill"), Notification("drill", 3, False, DRILL.group, ())]
 
 
+def test_an_alert_that_is_not_marked_as_a_drills_ends_the_drill() -> None:
+    bell = LiveBell("", 0)
+    with pytest.raises(StageError, match='TocsinWipeBucket came without drill="true"'):
+        bell.take([live_alert("TocsinWatchdog", "watchdog"), live_alert("TocsinWipeBucket", "page", drill="")], 1.0)
+
+
+async def test_live_the_time_for_a_page_is_that_of_the_daemons_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    pace = [{**probe(), "every_seconds": 60, "timeout_seconds": 5}, {**probe(), "kind": "http", "every_seconds": 900}]
+
+    async def answer(session: object, url: str) -> list[dict[str, Any]] | None:
+        return pace if url == "http://tocsin" else None
+
+    monkeypatch.setattr("tocsin.paging.drills.live.probes_of", answer)
+    paced = await at_its_pace([DRILL, LOW, SILENT], "http://tocsin")
+    assert [drill.within for drill in paced] == [2 * 65 + 25, 2 * 65 + 75, 60]
+    with pytest.raises(StageError, match="the daemon at http://nobody does not answer"):
+        await at_its_pace([DRILL], "http://nobody")
+
+
 @pytest.mark.parametrize(
     ("alerts", "why"),
     [
         ([], "TocsinWatchdog does not fire there"),
-        ([live_alert("TocsinWatchdog", "watchdog")], 'its alerts lack drill="true"'),
-        ([live_alert("TocsinWatchdog", "watchdog", drill="true")], ""),
+        ([live_alert("TocsinWatchdog", "watchdog", drill="")], 'its alerts lack drill="true"'),
+        ([live_alert("TocsinWatchdog", "watchdog"), live_alert("Other", drill="")], 'its alerts lack drill="true"'),
+        ([live_alert("TocsinWatchdog", "watchdog")], ""),
     ],
 )
 def test_nothing_is_caused_where_pages_would_wake_somebody(alerts: list[dict[str, Any]], why: str) -> None:
@@ -283,7 +327,8 @@ def test_nothing_is_caused_where_pages_would_wake_somebody(alerts: list[dict[str
 class Rehearsal:
     """A stage and a bell in one: what is caused rings, what is undone resolves."""
 
-    receiver = "page"
+    receivers = ROUTED
+    by_hand = False
     settle_seconds = 0.0
 
     def __init__(self, bad: str = "", deaf: bool = False) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tocsin.model import ProbeSpec
@@ -48,6 +48,7 @@ def test_a_circle_is_refused() -> None:
         inhibitions(specs({"a": ("b",), "b": ("a",)}))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=30))
 def test_no_two_probes_hold_back_one_another_and_each_effect_is_held_back_by_each_cause(
     edges: list[tuple[int, int]],

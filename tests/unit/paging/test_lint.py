@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import pytest
 import yaml
+from pydantic import Field
 
 from tocsin.config import Registry, Sources, load
-from tocsin.model import Gauge, Outcome, ReasonEnum, Severity
+from tocsin.model import Gauge, Outcome, ReasonEnum, Secret, Severity
 from tocsin.paging.lint import CHECKS, Subject, lint
 from tocsin.paging.lint.folders import Folders, read_subject
 from tocsin.sdk import Probe, ProbeContext, ProbeSettings
@@ -32,6 +34,15 @@ CATALOGUE = {
 }
 
 
+class Login(ProbeSettings):
+    user: str = ""
+    password: Secret | None = None
+
+
+class Limit(ProbeSettings):
+    free: float = 0.0
+
+
 class Disk(Probe):
     """How much is free on a disk."""
 
@@ -39,6 +50,8 @@ class Disk(Probe):
 
     class Settings(ProbeSettings):
         mount: str
+        login: Mapping[str, Secret] | Login | None = None
+        limits: Annotated[tuple[Limit, ...], Field(max_length=3)] = ()
 
     class Reason(ReasonEnum):
         FULL = "full", "Nothing is free."

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.probing import Probed, probe_once
 from tests.unit.probes.lying_servers import answering, serving
+from tocsin.sdk.state_files import write_atomically
 from tocsin_chain.breaks import Break, BreakKind
 from tocsin_chain.marks import Marks, OpenBreak
 from tocsin_chain.recall import sealed
-from tocsin_chain.vault import create_key, write_atomically
+from tocsin_chain.vault import create_key
 from tocsin_probes.chain_verify_api import ChainVerifyApi
 
 BROKEN = OpenBreak("t1", Break(BreakKind.GAP, (7,), (7,), 0), 1.0)
@@ -28,10 +30,11 @@ def known(state: Path, marks: Marks) -> None:
     write_atomically(state / "audit.mark", sealed(key, marks))
 
 
-async def asked(body: str, status: str = "200 OK", **settings: str) -> Probed:
+async def asked(body: str, status: str = "200 OK", memory: dict[str, Any] | None = None, **settings: str) -> Probed:
     async with serving(answering(body, status=status)) as port:
         url = f"http://127.0.0.1:{port}/admin/audit/verify"
-        return await probe_once(ChainVerifyApi(ChainVerifyApi.Settings.model_validate({"url": url, **settings})))
+        probe = ChainVerifyApi(ChainVerifyApi.Settings.model_validate({"url": url, **settings}))
+        return await probe_once(probe, memory=memory)
 
 
 async def test_the_platforms_word_alone(state: Path) -> None:
@@ -41,6 +44,16 @@ async def test_the_platforms_word_alone(state: Path) -> None:
         "failed",
         "chain_broken",
     )
+
+
+async def test_an_answer_is_compared_with_the_last_one(state: Path) -> None:
+    """What broke since then is another matter than what has been broken for long."""
+    said, memory = [], dict[str, Any]()
+    for verified in ("false", "true", "false", "false"):
+        said.append((await asked(f'{{"verified": {verified}}}', memory=memory)).detail)
+    broken = "the platform says that the chain is broken"
+    assert said == [broken, "verified", f"{broken}; it said verified the last time", broken]
+    assert memory == {"verified": False}
 
 
 @pytest.mark.parametrize("body", ['{"verified": "true"}', '{"verified": 1}', "{}", "[]", "<html>"])

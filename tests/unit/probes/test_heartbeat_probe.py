@@ -69,6 +69,83 @@ async def test_an_answer_that_is_no_metrics_is_told() -> None:
         assert (await beat(metric={"url": url, "name": "x"})).verdict == ("failed", "server_error")
 
 
+class Traffic:
+    """A counter of requests, as it stands at the time."""
+
+    def __init__(self, **counted: float) -> None:
+        self.counted = counted
+
+    def text(self) -> str:
+        lines = [f'requests_total{{path="/{path}"}} {count}' for path, count in self.counted.items()]
+        return "\n".join(["# TYPE requests_total counter", *lines, ""])
+
+    @asynccontextmanager
+    async def served(self) -> AsyncIterator[str]:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            body = self.text().encode()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            await writer.drain()
+            writer.close()
+
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/metrics"
+
+
+async def test_what_is_silent_when_there_is_nothing_to_do_is_late_only_when_there_was(tmp_path: Path) -> None:
+    written, clock, traffic = tmp_path / "row", RealClock(), Traffic(query=5, metrics=100)
+    written.touch()
+    memory: dict[str, Any] = {}
+    async with traffic.served() as url:
+        activity = {"url": url, "name": "requests_total", "labels": {"path": "/query"}}
+        probe = Heartbeat(
+            Heartbeat.Settings.model_validate({"max_age": "10m", "file": str(written), "activity": activity})
+        )
+
+        async def look() -> Probed:
+            return await probe_once(probe, clock=clock, memory=memory)
+
+        assert (await look()).verdict == ("ok", None)
+        traffic.counted["query"] += 1  # counted a little after its row
+        clock.offset += 500
+        assert (await look()).verdict == ("ok", None)
+        clock.offset += 8 * 3600
+        traffic.counted["metrics"] += 1000
+        quiet = await look()
+        assert quiet.verdict == ("ok", None), "a quiet night"
+        assert quiet.detail.endswith("and there was nothing to do")
+        traffic.counted["query"] += 3
+        late = await look()
+        assert late.verdict == ("failed", "late")
+        assert late.detail.endswith("3 counted meanwhile")
+        traffic.counted = {"metrics": 1, "query": 2}  # started anew
+        assert (await look()).verdict == ("failed", "late")
+        os.utime(written, (clock.wall(), clock.wall()))
+        assert (await look()).verdict == ("ok", None)
+        clock.offset += 601
+        traffic.counted = {"metrics": 5}
+        assert (await look()).verdict == ("ok", None), "started anew, and nothing since"
+        traffic.counted = {"query": 1}
+        assert (await look()).verdict == ("failed", "late")
+
+
+async def test_without_its_counter_an_old_sign_of_life_is_not_judged(tmp_path: Path) -> None:
+    written = tmp_path / "row"
+    written.touch()
+    for url in ("http://127.0.0.1:1/metrics", None):
+        async with Traffic().served() as empty:
+            own = {"file": str(written), "activity": {"url": url or empty, "name": "requests_total"}}
+            assert (await beat(**own)).verdict == ("ok", None)
+            assert (await beat(RealClock(700), **own)).verdict == ("unknown", "dependency_unknown")
+
+
+async def test_a_source_that_is_set_to_nothing_is_a_missing_contract(tmp_path: Path) -> None:
+    """As unset variables leave a file and the address of a metric."""
+    unset = {"file": "", "metric": {"url": "", "name": ""}, "activity": {"url": "", "name": "x"}}
+    assert (await beat(**unset)).verdict == ("unknown", "contract_missing")
+    assert (await beat(**{**unset, "file": str(tmp_path)})).verdict == ("ok", None)
+
+
 @pytest.mark.parametrize(
     "own",
     [

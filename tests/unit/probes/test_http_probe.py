@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +15,7 @@ from pydantic import ValidationError
 from tests.probing import FreePermits, Probed, RealClock, probe_once
 from tests.unit.probes.lying_servers import Authority, answering, redirecting_to, serving
 from tocsin.model import Reference, Secret
-from tocsin_probes.http import Http
+from tocsin_probes.http import MAX_SENT_BYTES, Http
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +136,43 @@ async def test_a_run_sends_its_identifiers_and_its_headers_and_asks_for_a_permit
     )
 
 
+async def test_a_file_is_sent_byte_for_byte_and_read_anew(tmp_path: Path) -> None:
+    heard: list[bytes] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        heard.append(await reader.readexactly(4))
+        writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
+        await reader.read()
+
+    proof = tmp_path / "proof.der"
+    async with serving(listen) as port:
+        probe = configured(
+            url=f"http://127.0.0.1:{port}/", method="POST", body_file=str(proof), expect={"status": [202]}
+        )
+        for content in (b"\x30\x02\xff\x00", b"\x30\x02\xff\x01"):
+            proof.write_bytes(content)
+            assert (await probe_once(probe)).verdict == ("ok", None)
+    assert heard == [b"\x30\x02\xff\x00", b"\x30\x02\xff\x01"]
+
+
+async def test_a_file_that_cannot_be_sent_is_the_probes_own_trouble(tmp_path: Path) -> None:
+    empty, large, pipe = tmp_path / "empty", tmp_path / "large", tmp_path / "pipe"
+    empty.touch()
+    os.mkfifo(pipe)
+    with large.open("wb") as file:
+        file.truncate(MAX_SENT_BYTES + 1)
+    for file_name, said in (
+        (empty, "is empty"),
+        (large, "is larger than"),
+        (pipe, "is empty"),
+        (tmp_path / "no", "cannot read"),
+    ):
+        probed = await ask(answering("{}"), method="POST", body_file=str(file_name))
+        assert probed.verdict == ("unknown", "credentials_missing")
+        assert said in probed.detail
+
+
 async def test_a_redirect_is_followed_when_asked_and_another_origin_gets_no_headers() -> None:
     heard: list[bytes] = []
 
@@ -188,6 +228,7 @@ async def test_a_wrong_answer_outranks_a_certificate_that_ends_soon(authority: A
         ({"url": "http://a/", "expect": {"json": ["size(@)"]}}, "Unknown function: size()"),
         ({"url": "http://a/", "expect": {"status": []}}, "at least 1 item"),
         ({"url": "http://a/", "method": "get"}, "should match pattern"),
+        ({"url": "http://a/", "body": "a", "body_file": "b"}, "set `body` or `body_file`, not both"),
         ({"url": "http://a/", "metod": "GET"}, "Extra inputs are not permitted"),
     ],
 )
@@ -200,3 +241,24 @@ def test_a_wrong_setting_is_refused_at_load(settings: dict[str, Any], said: str)
 def test_header_values_and_bodies_are_never_shown() -> None:
     settings = Http.Settings.model_validate({"url": "http://a/", "headers": {"X-Key": "hush"}, "body": "hush"})
     assert "hush" not in repr(settings) + settings.model_dump_json()
+
+
+async def test_members_of_a_map_must_be_as_named_and_the_others_are_shown() -> None:
+    async def parts(document: object) -> Probed:
+        return await ask(answering(json.dumps(document)), expect={"members": {"names": "api, queue", "are": "up"}})
+
+    well = await parts({"api": "up", "queue": "up", "utils": "down", "more": "up"})
+    assert well.verdict == ("ok", None)
+    assert well.detail.endswith("""; not judged: 'utils' is "down\"""")
+    wrong = await parts({"api": "down", "utils": "up"})
+    assert wrong.verdict == ("failed", "assertion_failed")
+    assert wrong.detail == 'api is "down", not "up" (and 1 more)'
+    assert (await parts(["api"])).verdict == ("failed", "assertion_failed")
+    assert (await parts({})).detail == "there is no api (and 1 more)"
+
+
+async def test_a_page_in_place_of_the_answer_is_explained_as_the_configuration_does() -> None:
+    page = answering("<!doctype html><title>Dashboard</title>", extra="Content-Type: text/html\r\n")
+    probed = await ask(page, expect={"not_html": True, "html_hint": "port 80 is the dashboard's"})
+    assert probed.verdict == ("failed", "html_instead_of_json")
+    assert probed.detail.endswith("; port 80 is the dashboard's")

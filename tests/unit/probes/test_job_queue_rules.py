@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tocsin_probes.job_queue import JobQueue, watch_head
+from tocsin_probes.job_queue import JobQueue
+from tocsin_probes.job_queue.kind import watch_head
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,9 @@ async def test_the_installed_licence_is_compared_with_the_one_that_runs(tmp_path
 
     same = {"tier": "enterprise", "max_seats": 100, "max_tenants": 10, "expires_at": claims()["expires_at"]}
     assert (await against(same)).verdict == ("ok", None)
-    assert (await against({})).verdict == ("ok", None), "what it does not say cannot differ"
+    probed = await against({})
+    assert probed.verdict == ("unknown", "contract_missing")
+    assert "`tier` finds nothing in what runs: set running.tier" in probed.detail
     probed = await against(same | {"max_seats": 50, "expires_at": claims(3)["expires_at"]})
     assert probed.verdict == ("failed", "differs_from_running")
     assert probed.detail.startswith("seats: installed '100', running '50'; installed until ")
@@ -167,6 +169,42 @@ async def test_the_installed_licence_is_compared_with_the_one_that_runs(tmp_path
         )
         probed = await probe_once(probe, 0.5)
     assert probed.verdict == ("unknown", "dependency_unknown"), "one that is silent does not hide that the rest is well"
+
+
+async def test_a_licence_with_other_names_is_a_missing_contract_and_not_one_without_an_end(tmp_path: Path) -> None:
+    other = {"exp_date": claims()["expires_at"], "plan": "enterprise", "seats": 100, "tenants": 10}
+    probed = await judge(jwt(other), tmp_path)
+    assert probed.verdict == ("unknown", "contract_missing")
+    assert probed.detail == (
+        "`expires_at || exp` finds nothing in the licence: set claims.expires_at, to nothing when there is none"
+    )
+    assert (await judge(jwt(other), tmp_path, claims={"expires_at": "exp_date"})).verdict == ("ok", None)
+    probed = await judge(jwt(other), tmp_path, claims={"expires_at": ""})
+    assert (probed.verdict, probed.detail) == (("ok", None), "signed by k1, without an end")
+    runs = {"tier": "starter", "max_seats": 5, "max_tenants": 1, "expires_at": claims(3)["expires_at"]}
+    async with serving(answering(json.dumps(runs))) as port:
+        running = {"url": f"http://127.0.0.1:{port}/license"}
+        probed = await judge(jwt(other), tmp_path, running=running)
+        assert probed.verdict == ("unknown", "contract_missing")
+        assert {each.component for each in probed.outcome.findings} == {"expires_at", "tier", "seats", "tenants"}
+        named = {"expires_at": "exp_date", "tier": "plan", "seats": "seats", "tenants": "tenants"}
+        assert (await judge(jwt(other), tmp_path, running=running, claims=named)).verdict == (
+            "failed", "differs_from_running",
+        )  # fmt: skip
+
+
+async def test_entitlements_are_compared_whatever_their_order(tmp_path: Path) -> None:
+    async def against(*entitlements: str) -> Probed:
+        runs = {"expires_at": claims()["expires_at"], "tier": "enterprise", "entitlements": entitlements}
+        async with serving(answering(json.dumps(runs))) as port:
+            running = {"url": f"http://127.0.0.1:{port}/", "seats": "", "tenants": "", "entitlements": "entitlements"}
+            blob = jwt(claims(entitlements=["oidc", "scim"]))
+            return await judge(blob, tmp_path, running=running, claims={"entitlements": "entitlements"})
+
+    assert (await against("scim", "oidc")).verdict == ("ok", None)
+    probed = await against("scim")
+    assert probed.verdict == ("failed", "differs_from_running")
+    assert probed.detail.startswith("entitlements: installed ")
 
 
 def test_keys_are_taken_as_pem_and_in_base64_and_as_a_list() -> None:

@@ -109,8 +109,9 @@ async def test_a_limit_that_may_mean_none_is_not_guessed(value: Any) -> None:
 
 
 async def test_a_licence_without_an_end_is_not_guessed_either() -> None:
-    assert (await judge(licence(expires_at=None))).verdict == ("unknown", "contract_missing")
-    assert (await judge(licence(expires_at=None), unlimited=["null"])).verdict == ("ok", None)
+    endless = licence(expires_at=None, days_remaining=...)
+    assert (await judge(endless)).verdict == ("unknown", "contract_missing")
+    assert (await judge(endless, unlimited=["null"])).verdict == ("ok", None)
 
 
 async def test_a_402_tells_which_quota_it_is() -> None:
@@ -167,3 +168,17 @@ async def test_an_ended_licence_says_what_is_known_of_its_grace(grace: Any, said
     probed = await judge(licence(expires_at=ends(-1), grace_remaining_seconds=grace))
     assert probed.verdict == ("failed", "expired")
     assert said in probed.detail
+
+
+async def test_the_days_that_are_left_stand_in_for_an_end_that_is_not_told() -> None:
+    probed = await judge(licence(expires_at=..., days_remaining=6))
+    assert probed.verdict == ("failed", "expiring_soon")
+    assert probed.measured("tocsin_license_expiry_timestamp_seconds") > datetime.now(UTC).timestamp() + 5.9 * 86_400
+    assert (await judge(licence(expires_at=..., days_remaining=0))).verdict == ("failed", "expired")
+
+
+async def test_a_licence_of_another_tier_than_the_one_that_was_bought_is_told() -> None:
+    assert (await judge(licence(), tier="enterprise")).verdict == ("ok", None)
+    probed = await judge(licence(tier="starter"), tier="enterprise")
+    assert (probed.verdict, probed.detail) == (("failed", "tier_differs"), "it is 'starter', not enterprise")
+    assert (await judge(licence(tier=None), tier="enterprise")).verdict == ("failed", "unexpected_body")

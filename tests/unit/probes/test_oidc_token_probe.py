@@ -211,3 +211,99 @@ def test_a_refusal_is_about_credentials_or_about_the_grant(error: str, descripti
 def test_incomplete_credentials_are_refused_at_load(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         OidcToken.Settings.model_validate({"issuer": "http://a/", "client_id": "c", **settings})
+
+
+REFUSED = '{"error": "invalid_grant", "error_description": "Invalid user credentials"}'
+
+
+async def test_what_one_probe_was_refused_no_other_tries() -> None:
+    asked = 0
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0.05)
+        await answering(REFUSED, status="401 Unauthorized")(reader, writer)
+
+    user: dict[str, Any] = {"grant": "password", "username": "u", "password": "wrong"}
+    async with provider() as made:
+        made.routes["/r/token"] = refuse
+        at_once = await asyncio.gather(*(ask(made, **user) for _ in range(3)))
+        later = await ask(made, **user)
+        assert asked == 1
+        assert {probed.verdict for probed in (*at_once, later)} == {("unknown", "credentials_rejected")}
+        assert all("; not asked again for 1h" in probed.detail for probed in at_once)
+        made.grant(signed(made.claims()))
+        assert (await ask(made, **{**user, "password": "right"})).verdict == ("ok", None)
+
+
+async def test_who_may_ask_whether_the_user_is_locked_says_it_for_all() -> None:
+    user = {"grant": "password", "username": "u", "password": "wrong"}
+    async with provider() as made:
+        made.routes["/r/token"] = answering(REFUSED, status="401 Unauthorized")
+        made.routes["/admin-token"] = answering('{"access_token": "a"}')
+        made.routes["/admin/users?exact=true&username=u"] = answering('[{"id": "1", "enabled": false}]')
+        base = made.issuer.removesuffix("/r")
+        admin = {"url": f"{base}/admin", "client_id": "a", "client_secret": "s", "token_url": f"{base}/admin-token"}
+        asking: list[dict[str, Any]] = [user, {**user, "admin": admin}, user]
+        found = [(await ask(made, **each)).outcome.reason for each in asking]
+    assert found == ["credentials_rejected", "account_locked", "account_locked"]
+
+
+async def test_a_probe_that_rested_before_a_restart_speaks_for_the_others() -> None:
+    user = {"grant": "password", "username": "u", "password": "wrong"}
+    remembered = {
+        "refused": {"until": time.time() + 60, "wait": 3600, "locked": False, "unexplained": False, "said": "HTTP 401"}
+    }
+    async with provider() as made:
+        made.grant(signed(made.claims()))
+        for memory in (remembered, {}):
+            settings = OidcToken.Settings.model_validate({"issuer": made.issuer, "client_id": "c", **user})
+            assert (await probe_once(OidcToken(settings), memory=memory)).verdict == ("unknown", "credentials_rejected")
+    assert made.logouts == []
+
+
+PDF = "%PDF-1.7 whole %%EOF"
+PAGE = "<!doctype html><title>Log in</title>"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status", "body", "reason"),
+    [
+        ("pdf", "200 OK", PDF, None),
+        ("pdf", "200 OK", "%PDF-1.7 cut off", "unexpected_body"),
+        ("pdf", "200 OK", PAGE, "unexpected_body"),
+        ("pdf", "202 Accepted", PDF, "unexpected_status"),
+        ("json", "200 OK", "{}", None),
+        ("json", "200 OK", PAGE, "unexpected_body"),
+        ("json", "204 No Content", "", "unexpected_status"),
+        ("json", "200 OK", '{"a": "' + "x" * 2000 + '"}', "unexpected_body"),
+        ("any", "204 No Content", "", None),
+        ("any", "200 OK", PAGE, "unexpected_body"),
+        ("any", "403 Forbidden", "{}", "token_not_accepted"),
+        ("any", "404 Not Found", "{}", "not_found"),
+    ],
+)
+async def test_what_the_api_gives_for_the_token_is_what_was_asked_for(
+    wanted: str, status: str, body: str, reason: str | None
+) -> None:
+    async with provider() as made:
+        made.grant(signed(made.claims()))
+        made.routes["/r/file"] = answering(body, status=status)
+        probed = await ask(made, accept_url=f"{made.issuer}/file", accept_type=wanted, max_bytes=1000)
+    assert probed.outcome.reason == reason
+    assert [finding.component for finding in probed.outcome.findings] == ["api"] * (reason is not None)
+
+
+@pytest.mark.parametrize("trouble", ["garbage", "silence", "no address", "address that is none"])
+async def test_a_session_that_cannot_be_closed_hides_nothing(trouble: str) -> None:
+    async with provider() as made:
+        made.grant(signed(made.claims(iss="https://elsewhere.example")))
+        made.routes["/r/logout"] = silence if trouble == "silence" else answering("", status="garbage")
+        named = {"no address": {}, "address that is none": {"end_session_endpoint": "ftp://logout"}}
+        if trouble in named:
+            ends = {"token_endpoint": f"{made.issuer}/token", "jwks_uri": f"{made.issuer}/certs"}
+            document = {"issuer": made.issuer, **ends, **named[trouble]}
+            made.routes["/r/.well-known/openid-configuration"] = answering(json.dumps(document))
+        probed = await ask(made, 1.0)
+    assert [finding.reason for finding in probed.outcome.findings] == ["iss_mismatch", "logout_failed"]

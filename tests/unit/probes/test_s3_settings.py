@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from tocsin.sdk.documents import is_json, is_pdf
 from tocsin_probes.s3_bucket import S3Bucket
-from tocsin_probes.s3_object import S3Object, is_checksum, is_json, is_pdf
+from tocsin_probes.s3_object import S3Object, is_checksum
 
 KEYS = {"bucket": "b", "access_key_id": "a", "secret_access_key": "hidden"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import ssl
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from joserfc.jwk import OctKey
 from pydantic import ValidationError
 
 from tests.probing import Probed, probe_once
-from tests.unit.probes.lying_servers import answering, nobody, serving
+from tests.unit.probes.lying_servers import Authority, answering, nobody, serving
 from tocsin.sdk import ProbeFault
 from tocsin_probes.signer import Signer
 from tocsin_probes.signer.contract import Answer, Request, Response, read_result
@@ -159,6 +160,46 @@ def test_a_timestamp_is_not_demanded_of_a_platform_without_an_authority() -> Non
     assert not list(lint(Signer.Settings.model_validate(made)))
 
 
+def test_the_platforms_timestamp_authority_must_be_the_probed_one() -> None:
+    from tocsin_probes.signer import lint
+
+    for platform, expected in (("https://tsa.test/", []), ("https://other.test", ["tsa"]), ("", [])):
+        made = settings(platform={"tsa_url": platform}, expected_tsa_url="https://tsa.test")
+        assert [finding.component for finding in lint(Signer.Settings.model_validate(made))] == expected
+
+
+@pytest.mark.parametrize(
+    ("days", "expected"),
+    [
+        (30, set()),
+        (3, {("client_certificate", "certificate_expiring")}),
+        (-1, {("client_certificate", "credential_expired"), ("decrypt", "connection_reset")}),
+        (None, {("decrypt", "connection_reset")}),
+    ],
+)
+async def test_a_client_certificate_is_shown_and_its_end_announced(
+    days: float | None, expected: set[tuple[str, str]], tmp_path: Path
+) -> None:
+    """Mutual TLS: the signer wants a certificate of its CA. None: of a stranger. (With the alert that asyncio's server
+    keeps to itself it is ``credentials_rejected``: tests of the kind ``http``.)"""
+    authority, stranger = Authority(tmp_path), tmp_path / "stranger"
+    stranger.mkdir()
+    server = authority.issue("server")
+    client = Authority(stranger).issue("us") if days is None else authority.issue("us", days=days)
+    context = server.server_context()
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(server.ca_file)
+    auth = {
+        "client_cert_file": str(client.certificate_file),
+        "client_key_file": str(client.key_file),
+        "ca_file": str(server.ca_file),
+    }
+    async with serving(RIGHT, tls=context) as port:
+        made = settings(auth=auth) | {"endpoint": f"https://127.0.0.1:{port}"}
+        probed = await probe_once(Signer(Signer.Settings.model_validate(made)))
+    assert found(probed) == expected
+
+
 @pytest.mark.parametrize(("days", "expected"), [(30, set()), (3, {("bearer", "certificate_expiring")}),
                                                 (-1, {("bearer", "credential_expired")})])  # fmt: skip
 async def test_a_bearer_that_is_a_jwt_says_when_it_ends(days: int, expected: set[tuple[str, str]]) -> None:
@@ -242,3 +283,21 @@ def test_the_end_of_a_credential_is_read_in_its_usual_forms(text: Any, seconds: 
 def test_the_end_of_a_credential_that_is_no_time_is_refused() -> None:
     with pytest.raises(ProbeFault, match="is not a time"):
         moment("soon")
+
+
+@pytest.mark.parametrize(
+    ("operation", "verify", "answer"),
+    [
+        ("decrypt", {"ciphertext": "c", "plaintext": "not base64!", "encoding": "base64"}, RIGHT),
+        ("hmac", {"key": "not base64!", "key_encoding": "base64"}, answering('{"mac": "AAAA"}')),
+        ("hmac", {"expected": "not base64!", "message": "fixed"}, answering('{"mac": "AAAA"}')),
+    ],
+)
+async def test_what_we_were_given_to_verify_by_is_a_missing_contract_when_it_cannot_be_read(
+    operation: str, verify: dict[str, Any], answer: Any
+) -> None:
+    asked = {"request": {"path": "/"}, "response": {"extract": "plaintext || mac"}, "verify": verify}
+    async with serving(answer) as port:
+        probed = await ask(port, operations={operation: asked})
+    assert probed.verdict == ("unknown", "contract_missing")
+    assert "not base64!" not in probed.detail

@@ -31,14 +31,14 @@ class Host:
         self.tool(
             "journalctl",
             """
-after = [a.partition("=")[2] for a in sys.argv if a.startswith("--after-cursor=")]
+at = [a.partition("=")[2] for a in sys.argv if a.startswith("--cursor=")]
 since = [a.partition("=@")[2] for a in sys.argv if a.startswith("--since=")]
 entries = json.loads((here / "entries").read_text())
 cursors = [e["__CURSOR"] for e in entries]
-if after and after[0] not in cursors:
+if at and at[0] not in cursors:
     sys.exit("Failed to seek to cursor: Invalid argument")
 for number, entry in enumerate(entries):
-    if after and number > cursors.index(after[0]) or since and int(entry["__REALTIME_TIMESTAMP"]) >= int(since[0]) * 10**6:
+    if at and number >= cursors.index(at[0]) or since and int(entry["__REALTIME_TIMESTAMP"]) >= int(since[0]) * 10**6:
         print(json.dumps(entry))
 """,
         )
@@ -73,6 +73,21 @@ for number, entry in enumerate(entries):
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
     return Host(tmp_path)
+
+
+async def test_a_user_who_sees_only_its_own_messages_has_seen_nothing(host: Host) -> None:
+    """journalctl ends with 0 then, and hints on its standard error."""
+    hint = "Hint: You are currently not seeing messages from other users and the system."
+    host.tool("journalctl", f"sys.stderr.write({hint!r})")
+    probed = await host.look(patterns=PATTERNS)
+    assert probed.verdict == ("unknown", "credentials_rejected")
+    assert "systemd-journal" in probed.detail
+    assert (await host.look(patterns=PATTERNS, user=True)).verdict == ("ok", None), "its own manager, its own messages"
+
+
+async def test_a_long_line_is_asked_for_whole(host: Host) -> None:
+    assert (await host.look(patterns=PATTERNS)).verdict == ("ok", None)
+    assert "--all" in (host.folder / "asked").read_text().split()
 
 
 async def test_a_unit_that_runs_is_ok(host: Host) -> None:

@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tocsin.config import ControlTarget
 from tocsin.model import CommonReason, Outcome
 from tocsin.running.clock import SystemClock
-from tocsin.running.controls import Controls, ControlTarget
+from tocsin.running.controls import Controls
 from tocsin.sdk import HttpClient
 
 
@@ -48,7 +49,7 @@ async def test_what_answers_is_reachable_and_what_refuses_is_not(port: int, clos
         f"tcp://127.0.0.1:{closed_port}",
         f"http://127.0.0.1:{closed_port}/",
     ]
-    controls = Controls.of(targets, http, SystemClock())
+    controls = Controls(map(ControlTarget.parse, targets), http, SystemClock())
     assert [target.url for target in await controls.unreachable()] == targets[3:]
     await controls.close()
     await http.close()
@@ -80,7 +81,7 @@ async def test_closing_ends_a_look_that_is_under_way() -> None:
         await asyncio.Event().wait()
 
     http = HttpClient.open()
-    controls = Controls(Controls.of(["dns://x"], http, SystemClock())._targets, http, SystemClock(), reach=reach)
+    controls = Controls([ControlTarget.parse("dns://x")], http, SystemClock(), reach=reach)
     looking = asyncio.create_task(controls.unreachable())
     await asked.wait()
     await controls.close()
@@ -91,10 +92,31 @@ async def test_closing_ends_a_look_that_is_under_way() -> None:
 
 async def test_other_targets_take_the_place_of_those_there_were(port: int, closed_port: int) -> None:
     http = HttpClient.open()
-    controls = Controls.of([f"tcp://127.0.0.1:{closed_port}"], http, SystemClock())
+    controls = Controls([ControlTarget.parse(f"tcp://127.0.0.1:{closed_port}")], http, SystemClock())
     refused = Outcome.bad(CommonReason.CONNECTION_REFUSED)
     assert (await controls.judge(refused)).reason == "local_network"
-    controls.configure([f"tcp://127.0.0.1:{port}"])
+    controls.configure([ControlTarget.parse(f"tcp://127.0.0.1:{port}")])
     assert await controls.judge(refused) == refused
+    await controls.close()
+    await http.close()
+
+
+async def test_a_look_at_targets_that_are_replaced_meanwhile_says_nothing_of_the_new_ones() -> None:
+    asked, held = asyncio.Event(), asyncio.Event()
+
+    async def reach(target: ControlTarget) -> None:
+        if target.host == "before":
+            asked.set()
+            await held.wait()
+            raise OSError
+
+    http = HttpClient.open()
+    controls = Controls([ControlTarget.parse("dns://before")], http, SystemClock(), reach=reach)
+    looking = asyncio.create_task(controls.unreachable())
+    await asked.wait()
+    controls.configure([ControlTarget.parse("dns://after")])
+    held.set()
+    assert await looking == ()
+    assert await controls.unreachable() == ()
     await controls.close()
     await http.close()

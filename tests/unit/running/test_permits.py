@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.unit.running.virtual import LoopClock
 from tocsin.config.caps import Cap, Caps
-from tocsin.running.permits import Bucket, NoPermit, PermitPool
+from tocsin.running.permits import MANY_GATES, Bucket, NoPermit, PermitPool
 
 pytestmark = pytest.mark.looptime
 DB = "postgresql://db:5432"
@@ -149,4 +149,32 @@ async def test_new_caps_hold_for_what_begins_afterwards() -> None:
     await asyncio.sleep(0)
     permits.configure(Caps(100, Cap(2, 60_000)))
     assert await hold(permits, 0) == 0
+    await holder
+
+
+async def test_a_request_after_the_end_of_its_run_gives_back_only_the_place_that_it_takes() -> None:
+    permits = pool(concurrency=1)
+    async with permits.run([DB], 1000, 10) as granted:
+        pass
+    async with granted.request(DB):
+        pass
+    started = await asyncio.gather(*(hold(permits, 10) for _ in range(3)))
+    assert started == [0, 10, 20]
+
+
+async def test_gates_of_dependencies_that_are_long_gone_are_forgotten_and_their_caps_are_kept() -> None:
+    permits = pool(concurrency=1, per_minute=60)
+    holder = asyncio.create_task(hold(permits, 1000, target="tcp://held:1"))
+    await hold(permits, 0, target="tcp://used:1")
+    for number in range(3 * MANY_GATES):
+        permits.gate(f"tcp://t:{number}")
+    used = permits.gate("tcp://used:1")
+    assert len(permits._gates) <= MANY_GATES + 1
+    assert not used.is_as_new()
+    with pytest.raises(NoPermit):
+        await hold(permits, 0, until=now() + 1, target="tcp://held:1")
+    await asyncio.sleep(60)
+    for number in range(MANY_GATES):
+        permits.gate(f"tcp://u:{number}")
+    assert permits.gate("tcp://used:1") is not used
     await holder

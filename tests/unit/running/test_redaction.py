@@ -8,11 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.running.virtual import kind, spec
-from tocsin.model import MASK
+from tests.unit.running.virtual import FREE, LoopClock, kind, spec
+from tocsin.model import MASK, CommonReason, Outcome
 from tocsin.model.redaction import MAX_DETAIL_CHARACTERS, Redactor, one_line
 from tocsin.running.active import ActiveProbe
-from tocsin.running.runner import _without_secrets
+from tocsin.running.conclusion import _without_secrets
+from tocsin.running.permits import PermitPool
+from tocsin.running.runner import Runner
+from tocsin.sdk import HttpClient, ProbeContext
 
 SECRET = 's3cr3t/p@ss "ü'
 
@@ -113,8 +116,27 @@ def test_a_secret_of_which_only_the_beginning_was_kept_is_masked_too(cut: str, s
 def test_what_a_probe_remembers_holds_no_secret() -> None:
     active = ActiveProbe.install(spec(password="correct-horse"), {"scripted": kind()})
     memory = {"said": "no, correct-horse", "list": [{"deep": "correct-horse"}, 7, None], "count": 1.5}
-    assert _without_secrets(memory, active) == {
+    assert _without_secrets(memory, active.redactor()) == {
         "said": f"no, {MASK}",
         "list": [{"deep": MASK}, 7, None],
         "count": 1.5,
     }
+
+
+async def test_what_a_run_came_by_is_masked_as_what_it_was_given() -> None:
+    """An access token is in no setting, and a target may quote it."""
+    scripted = kind()
+
+    async def logged_in(ctx: ProbeContext) -> Outcome:
+        ctx.conceal("token-of-the-day")
+        ctx.memory["said"] = "seen token-of-the-day"
+        ctx.attach("answer", "echo token-of-the-day")
+        return Outcome.bad(CommonReason.SERVER_ERROR, "cannot parse token-of-the-day")
+
+    scripted.script["p"] = logged_in
+    clock = LoopClock()
+    runner = Runner(clock=clock, http=HttpClient.open(), permits=PermitPool(FREE, clock))
+    finished = await runner.run(ActiveProbe(spec(), scripted(spec().settings)), {})
+    assert finished.run.outcome.detail == f"cannot parse {MASK}"
+    assert finished.run.attachments[0].content == f"echo {MASK}".encode()
+    assert finished.memory == {"said": f"seen {MASK}"}

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import structlog
 
 from tests.unit.running.virtual import LoopClock, kind, runner, spec
+from tocsin.config import ControlTarget
 from tocsin.config.caps import Cap, Caps
 from tocsin.model import MASK, CommonReason, Finding, Gauge, MissingContract, Outcome, Run, Severity, Status
 from tocsin.running.active import ActiveProbe
-from tocsin.running.controls import Controls, ControlTarget
+from tocsin.running.controls import Controls
 from tocsin.running.runner import CANCEL_GRACE_SECONDS, Finished
 from tocsin.sdk import ProbeContext, ProbeFault
 
@@ -62,6 +64,45 @@ async def test_a_run_ends_at_its_deadline() -> None:
     assert made.duration_seconds == 5.0
 
 
+class Standing(LoopClock):
+    """A clock on which the loop stands still when the test says so: time passes, and nothing is done meanwhile."""
+
+    stood = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.stood
+
+
+@pytest.mark.parametrize(
+    ("stands_still_at", "answers_at", "expected"),
+    [
+        ([0.5], 1.5, ("ok", None)),
+        ([0.5], 2.5, ("failed", "timeout")),
+        ([0.5, 1.5], 2.5, ("unknown", "probe_error")),
+        ([], 1.5, ("failed", "timeout")),
+    ],
+)
+async def test_a_loop_that_stood_still_is_not_the_failure_of_the_target(
+    stands_still_at: list[float], answers_at: float, expected: tuple[str, str | None]
+) -> None:
+    clock = Standing()
+
+    def stand() -> None:
+        clock.stood += 2.0
+
+    async def action(ctx: ProbeContext) -> Outcome:
+        await asyncio.sleep(answers_at)
+        return Outcome.ok()
+
+    made = kind()
+    made.script["p"] = action
+    for at in stands_still_at:
+        asyncio.get_running_loop().call_later(at, stand)
+    running = runner(clock, Caps())
+    finished = await running.run(ActiveProbe.install(spec(timeout=1.0), {"scripted": made}), {})
+    assert verdict(finished.run) == expected
+
+
 async def test_what_a_run_returns_after_its_deadline_is_too_late() -> None:
     async def action(ctx: ProbeContext) -> Outcome:
         try:
@@ -108,6 +149,15 @@ class Oddity(BaseException):
     pass
 
 
+class Speechless(Exception):
+    def __str__(self) -> str:
+        raise ValueError("it has no words")
+
+
+class SpeechlessRefusal(Speechless, ConnectionRefusedError):
+    pass
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
@@ -122,6 +172,8 @@ class Oddity(BaseException):
         (ConnectionRefusedError(111, "refused"), ("failed", "connection_refused")),
         (ExceptionGroup("tasks", [ConnectionRefusedError(111, "refused")]), ("failed", "connection_refused")),
         (ProbeFault(CommonReason.CREDENTIALS_REJECTED, "401"), ("unknown", "credentials_rejected")),
+        (Speechless(), ("unknown", "probe_error")),
+        (SpeechlessRefusal(111, "refused"), ("failed", "connection_refused")),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -157,6 +209,19 @@ async def test_a_bug_in_a_kind_is_logged_with_its_traceback_once_and_without_sec
             "gave the reason 'invented', which its kind does not declare",
         ),
         (Outcome.of([Finding("broken", Status.OK, Severity.PAGE)]), "gave the reason 'broken' with the status ok"),
+        (Outcome.ok(5), "gave int as a detail, not text"),  # type: ignore[arg-type]
+        (Outcome.ok(None), "gave NoneType as a detail, not text"),  # type: ignore[arg-type]
+        (
+            Outcome.bad(CommonReason.NOT_FOUND, ValueError("x")),  # type: ignore[arg-type]
+            "gave ValueError as a detail, not text",
+        ),
+        (Outcome.bad(CommonReason.NOT_FOUND, "", b"x"), "gave bytes as a detail, not text"),  # type: ignore[arg-type]
+        (Outcome(("broken",)), "what the run left cannot be read: AttributeError"),  # type: ignore[arg-type]
+        (
+            Outcome((Finding("broken", "failed", "page"),)),  # type: ignore[arg-type]
+            "what the run left cannot be read: AttributeError",
+        ),
+        (Outcome((Finding([], Status.FAILED, Severity.PAGE),)), "what the run left cannot be read: TypeError"),  # type: ignore[arg-type]
     ],
 )
 async def test_an_outcome_that_breaks_the_contract_is_a_probe_error(returned: object, detail: str) -> None:
@@ -168,12 +233,35 @@ async def test_an_outcome_that_breaks_the_contract_is_a_probe_error(returned: ob
     assert made.outcome.detail == detail
 
 
+@pytest.mark.parametrize("left", ["memory", "measurements", "attachments"])
+async def test_what_a_run_leaves_and_cannot_be_read_is_a_probe_error_and_its_memory_stays(left: str) -> None:
+    async def action(ctx: ProbeContext) -> Outcome:
+        setattr(ctx, left, 5)
+        return Outcome.ok()
+
+    made = kind()
+    made.script["p"] = action
+    with structlog.testing.capture_logs() as logs:
+        finished = await runner(LoopClock()).run(ActiveProbe.install(spec(), {"scripted": made}), {"cursor": 1})
+    assert verdict(finished.run) == ("unknown", "probe_error")
+    assert finished.memory == {"cursor": 1}
+    assert [(entry["trace_id"], entry["request_id"]) for entry in logs] == [
+        (finished.run.trace_id, finished.run.request_id)
+    ]
+
+
 async def test_a_missing_contract_is_told_without_running() -> None:
     made = kind()
-    missing = (MissingContract("TOCSIN_WIPE_DLQ", "dead_letters.table"),)
+    missing = (
+        MissingContract("TOCSIN_WIPE_DLQ", "dead_letters.table"),
+        MissingContract("TTL", "cache", why="${TTL} is not a duration"),
+    )
     finished = await runner(LoopClock()).run(ActiveProbe.install(spec(missing=missing), {"scripted": made}), {"a": 1})
     assert verdict(finished.run) == ("unknown", "contract_missing")
-    assert finished.run.outcome.detail == "not configured: TOCSIN_WIPE_DLQ (dead_letters.table)"
+    assert (
+        finished.run.outcome.detail
+        == "not configured: TOCSIN_WIPE_DLQ (dead_letters.table), TTL (cache): ${TTL} is not a duration"
+    )
     assert finished.memory == {"a": 1}
 
 
@@ -215,7 +303,7 @@ async def test_secrets_are_masked_wherever_a_run_shows_text() -> None:
     secret = "p4ss w0rd"
 
     async def action(ctx: ProbeContext) -> Outcome:
-        ctx.attach("answer", f"<b>{secret}</b>")
+        ctx.attach(f"answer to {secret}", f"<b>{secret}</b>")
         ctx.measure(kind().gauges[0], 1, thing=secret)
         ctx.log.warning("using %s", secret, dsn=f"x://u:{secret}@h")
         return Outcome.bad(kind().Reason.BROKEN, f"said p4ss%20w0rd\nand {secret}", component=secret)
@@ -349,7 +437,16 @@ async def test_runs_that_fail_together_share_one_look_at_the_control_targets() -
     assert len(asked) == 6
 
 
-@pytest.mark.parametrize("text", ["gateway:53", "tcp://gateway", "udp://gateway:53", "dns://"])
-def test_a_control_target_that_cannot_be_read_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"names no port|is not a control target"):
-        ControlTarget.parse(text)
+async def test_a_run_with_silent_control_targets_is_over_within_half_a_second_of_its_deadline() -> None:
+    async def stubborn(ctx: ProbeContext) -> Outcome:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+        await asyncio.sleep(2)
+        return Outcome.ok()
+
+    began = asyncio.get_running_loop().time()
+    finished = await finish(stubborn, controls("gateway", "name", "own"))
+    assert asyncio.get_running_loop().time() - began < 5.5
+    assert verdict(finished.run) == ("unknown", "local_network")
+    assert finished.leaked is not None
+    await finished.leaked

@@ -10,7 +10,7 @@ import structlog
 
 from tests.unit.running.virtual import EPOCH, Bench, answers, spec
 from tocsin.config.caps import Cap, Caps
-from tocsin.model import CommonReason, MaintenanceWindow, Outcome, ProbeSpec, Status
+from tocsin.model import CommonReason, MaintenanceWindow, Outcome, ProbeSpec, ProbeState, Status
 from tocsin.running.grid import next_due
 from tocsin.running.scheduler import Changes
 from tocsin.sdk import ProbeContext
@@ -397,6 +397,7 @@ async def test_what_was_missed_while_the_process_stood_still_is_skipped_not_caug
         await asyncio.sleep(0.01)
         assert len(bench.recorder.runs) - before == 0
         assert bench.recorder.skips.count(("p1", "late")) == 1
+        assert bench.scheduler.lateness.counts[-1] == 100
         await asyncio.sleep(30.1)
         assert len(bench.recorder.runs) - before >= 99
 
@@ -497,3 +498,75 @@ async def test_stopping_ends_everything_within_five_seconds() -> None:
     await asyncio.sleep(100)
     assert len(bench.recorder.runs) == runs
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_run_is_told_after_it_is_recorded_so_that_a_log_can_cost_no_result() -> None:
+    async with Bench() as bench:
+        bench.script["p"] = answers(BAD)
+        bench.recorder.pause = 1.0
+        await bench.scheduler.apply([spec(failures_to_fail=1)])
+        with structlog.testing.capture_logs() as told:
+            running = asyncio.ensure_future(bench.scheduler.run_now("p"))
+            await asyncio.sleep(0.5)
+            assert "probe changed" not in [line["event"] for line in told]
+            await running
+        assert "probe changed" in [line["event"] for line in told]
+
+
+COSTLY = spec("costly", every=3600.0, timeout=30.0, costly=True)
+
+
+async def test_a_costly_probe_is_confirmed_by_the_runs_of_its_grid() -> None:
+    async with Bench() as bench:
+        bench.script["costly"] = answers(OK, BAD)
+        await bench.scheduler.apply([COSTLY])
+        due = grid(COSTLY, 5 * 3600)
+        await asyncio.sleep(due[1] + 600)
+        assert not bench.recorder.states["costly"].alerting
+        await asyncio.sleep(3600)
+        assert bench.recorder.states["costly"].alerting
+        await asyncio.sleep(3600)
+        assert bench.recorder.started("costly") == pytest.approx(due[:4], abs=0.01)
+
+
+async def test_a_costly_cause_is_not_hurried_and_its_effect_is_heard_all_the_same() -> None:
+    effect = spec("effect", depends_on=("costly",))
+    first = grid(COSTLY, 3600)[0]
+    assert first > 240
+    async with Bench() as bench:
+        bench.recorder.states["costly"] = ProbeState(last_run_at=EPOCH + first - 3600)
+        bench.script["effect"] = answers(OK, BAD)
+        await bench.scheduler.apply([COSTLY, effect])
+        await asyncio.sleep(240)
+        assert bench.recorder.started("costly") == []
+        assert bench.recorder.states["effect"].alerting
+
+
+async def test_a_costly_probe_rests_after_an_early_first_run_and_says_when_it_runs_next() -> None:
+    async with Bench(first_run_within=10.0) as bench:
+        await bench.scheduler.apply([COSTLY])
+        await asyncio.sleep(10)
+        first = bench.recorder.started("costly")[0]
+        due = [moment for moment in grid(COSTLY, 4 * 3600) if moment > first + 3600]
+        assert bench.scheduler.due_at("costly") == pytest.approx(EPOCH + due[0])
+        await asyncio.sleep(due[1])
+        assert bench.recorder.started("costly") == pytest.approx([first, *due[:2]], abs=0.01)
+        assert bench.recorder.skips == []
+
+
+async def test_a_restart_runs_no_costly_probe_before_its_time() -> None:
+    due = grid(COSTLY, 3 * 3600)
+    async with Bench(first_run_within=10.0) as before:
+        before.recorder.states["costly"] = ProbeState(last_run_at=EPOCH + due[0] - 3600)
+        await before.scheduler.apply([COSTLY])
+        await asyncio.sleep(due[0] + 60)
+    for _ in range(5):
+        async with Bench(first_run_within=10.0) as after:
+            after.recorder = after.scheduler._recorder = before.recorder
+            await after.scheduler.apply([COSTLY])
+            await asyncio.sleep(60)
+    async with Bench(first_run_within=10.0) as after:
+        after.recorder = after.scheduler._recorder = before.recorder
+        await after.scheduler.apply([COSTLY])
+        await asyncio.sleep(3600)
+    assert before.recorder.started("costly") == pytest.approx(due[:2], abs=0.01)

@@ -12,9 +12,18 @@ import pytest
 
 from tests.probing import FreePermits
 from tocsin.model import CommonReason
-from tocsin.sdk import HttpClient, ProbeContext, ProbeFault
+from tocsin.sdk import HttpClient, ProbeContext, ProbeFault, kubernetes_watch
+from tocsin.sdk.kubernetes import Cluster
 from tocsin.sdk.kubernetes_objects import Pods
-from tocsin.sdk.kubernetes_watch import RESYNC_SECONDS, SLACK_SECONDS, WATCH_SECONDS, Watch
+from tocsin.sdk.kubernetes_watch import (
+    MAX_PAGE_BYTES,
+    MIN_PAGE,
+    PAGE,
+    RESYNC_SECONDS,
+    SLACK_SECONDS,
+    WATCH_SECONDS,
+    Watch,
+)
 
 pytestmark = pytest.mark.looptime
 
@@ -66,9 +75,12 @@ class Server:
         self.pods = list(pods)
         self.version = 10
         self.asked: list[str] = []
+        self.sent = 0
         self.watch: list[Answer | ProbeFault] = []
         """The answers to the next watches; then each is silent for its time."""
         self.fault: ProbeFault | None = None
+        self.object_bytes = 0
+        """How large each object is, when the page is told by its size and not by twos."""
 
     @asynccontextmanager
     async def answer(
@@ -88,14 +100,17 @@ class Server:
         yield answer
 
     def _page(self, query: Mapping[str, str]) -> Answer:
-        """Pages of two."""
+        """Pages of two; with `object_bytes` of as many as are asked for, a megabyte at a time."""
         start = int(query.get("continue", "0"))
         metadata = {"resourceVersion": str(self.version)}
-        if start + 2 < len(self.pods):
-            metadata["continue"] = str(start + 2)
-        return Answer(
-            json.dumps({"metadata": metadata, "items": [pod(n) for n in self.pods[start : start + 2]]}).encode()
-        )
+        end = start + (int(query["limit"]) if self.object_bytes else 2)
+        if end < len(self.pods):
+            metadata["continue"] = str(end)
+        items = [pod(name) for name in self.pods[start:end]]
+        body = json.dumps({"metadata": metadata, "items": items}).encode()
+        filler = len(items) * self.object_bytes >> 20
+        self.sent += filler
+        return Answer(*[b" " * (1 << 20)] * filler, body)
 
 
 def pod(name: str, version: int = 11) -> dict[str, Any]:
@@ -133,6 +148,56 @@ async def test_pages_are_put_together_and_events_follow() -> None:
         assert await names(watch) == ["b", "c", "d", "e", "f"]
         await asyncio.sleep(5)
         assert server.asked[-1] == "watch 13"
+
+
+async def test_pages_that_are_too_large_are_asked_for_in_halves() -> None:
+    server = Server(*(f"p{number:03}" for number in range(PAGE)))
+    server.object_bytes = 1 << 20
+    async with watching(server) as watch:
+        assert len(await names(watch)) == PAGE
+        size = PAGE
+        while size > MAX_PAGE_BYTES >> 20:
+            size //= 2
+        assert watch._page == size
+        assert len(server.asked) == 1 + (PAGE // size).bit_length() - 1 + -(-PAGE // size) - 1 + 1
+
+
+async def test_objects_that_no_page_holds_are_a_reason_and_not_a_flood() -> None:
+    server = Server(*(f"p{number:03}" for number in range(PAGE)))
+    server.object_bytes = MAX_PAGE_BYTES
+    async with watching(server) as watch:
+        with pytest.raises(ProbeFault, match=f"too_much: {MIN_PAGE} objects take more than {MAX_PAGE_BYTES} bytes"):
+            await names(watch)
+
+
+async def test_more_objects_than_are_held_are_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kubernetes_watch, "MAX_OBJECTS", 4)
+    async with watching(Server("a", "b", "c", "d", "e")) as watch:
+        with pytest.raises(ProbeFault, match="too_much: more than 4 objects match"):
+            await names(watch)
+
+
+async def test_a_watch_ends_with_the_last_that_took_it_although_others_use_the_cluster() -> None:
+    """As after a reload that changes one probe's selector."""
+    server, path = Server("a"), "/api/v1/namespaces/x/pods"
+    before, after, other = object(), object(), object()
+    cluster = Cluster.shared("", "", before)
+    cluster.answer = server.answer  # type: ignore[method-assign]
+    assert Cluster.shared("", "", other) is cluster
+    old = cluster.watch(path, {"labelSelector": "old"}, Pods, before)
+    kept = cluster.watch(path, {"labelSelector": "kept"}, Pods, before)
+    assert cluster.watch(path, {"labelSelector": "kept"}, Pods, other) is kept
+    await names(old)
+    await names(kept)
+    assert Cluster.shared("", "", after) is cluster
+    await cluster.release(before)
+    assert (old._task, kept._task is None) == (None, False)
+    assert cluster.watch(path, {"labelSelector": "old"}, Pods, after) is not old
+    for user in (after, other):
+        await cluster.release(user)
+    assert kept._task is None
+    assert Cluster.shared("", "", after) is not cluster
+    await Cluster.shared("", "", after).release(after)
 
 
 async def test_a_bookmark_moves_the_version_and_nothing_else() -> None:

@@ -48,9 +48,9 @@ class Drill:
     """One drill. ``expected`` is empty when the fault must not ring at all (tocsin's own credential, for example).
 
     ``sandbox``: the sandbox's switch; ``estate``: the name of an action on real servers, known to the tests, which then
-    judge what is ``shown``, and the page too: where ``long`` only in their long run. ``within``: seconds from the fault
-    to the page. ``alone``: its effects reach other incidents of its system, so that no other drill of that may run
-    beside it. ``place``: file and line.
+    judge what is ``shown``, and the page too: the page where it is ``long`` only in their long run, and otherwise in
+    each. ``within``: seconds from the fault to the page. ``alone``: its effects reach other incidents of its system, so
+    that no other drill of that may run beside it. ``place``: file and line.
     """
 
     name: str

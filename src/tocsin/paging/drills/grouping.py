@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from tocsin.paging.drills.catalogue import Drill
 
 
-def batches(drills: Iterable[Drill], at_once: int) -> list[list[Drill]]:
-    """The drills in batches of at most ``at_once``, in order; one that must be ``alone`` is its system's only one."""
+def batches(
+    drills: Iterable[Drill], at_once: int, meet: Callable[[Drill, Drill], bool] | None = None
+) -> list[list[Drill]]:
+    """The drills in batches of at most ``at_once``, in order, none of which ``meet`` another of its batch: by default,
+    of one incident, or of one system where one must be ``alone``."""
+    kept_apart = meet or _meet
     found: list[list[Drill]] = []
     for drill in drills:
-        fitting = (batch for batch in found if len(batch) < at_once and not any(_meet(drill, other) for other in batch))
+        fitting = (
+            batch for batch in found if len(batch) < at_once and not any(kept_apart(drill, other) for other in batch)
+        )
         batch = next(fitting, None)
         if batch is None:
             found.append([drill])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tocsin.model import Severity
@@ -57,26 +57,48 @@ class Times:
     undone: dict[str, float]
 
 
+Receivers = Mapping[Severity, str]
+
+ROUTED: Receivers = {Severity.PAGE: "page", Severity.TICKET: "ticket"}
+"""Where alerts come by the reference routing."""
+
+DRILLED: Receivers = {Severity.PAGE: "drill", Severity.TICKET: "drill"}
+"""Where they come from a platform whose alerts carry ``drill="true"``."""
+
+
 def judge(
-    drills: Sequence[Drill], heard: Iterable[Notification], times: Times, page_receiver: str = "page"
+    drills: Sequence[Drill], heard: Iterable[Notification], times: Times, receivers: Receivers = ROUTED
 ) -> list[Verdict]:
     """One verdict a drill, for drills of different incidents that ran at once. What belongs to none is held against
-    all of them. Drilled live, pages come to ``page_receiver`` ``drill``."""
+    all of them, where it comes to a receiver at which they listen: their own, and that of pages."""
     rang = sorted(heard, key=lambda item: item.at)
     mine = {drill.group: drill for drill in drills}
-    strays = [item for item in rang if item.group not in mine and item.receiver == page_receiver and item.firing]
-    also = [f"{'/'.join(item.group)} rang too, at {', '.join(item.sections)}" for item in strays]
     return [
-        _verdict(drill, [item for item in rang if item.group == drill.group], also, times, page_receiver)
+        _verdict(
+            drill,
+            [item for item in rang if item.group == drill.group],
+            [item for item in rang if item.group not in mine],
+            times,
+            receivers,
+        )
         for drill in drills
     ]
 
 
-def _verdict(drill: Drill, rang: list[Notification], also: list[str], times: Times, page_receiver: str) -> Verdict:
+def _verdict(
+    drill: Drill, rang: list[Notification], strays: list[Notification], times: Times, receivers: Receivers
+) -> Verdict:
     caused, undone = times.caused[drill.name], times.undone[drill.name]
     pages = any(expected.severity is Severity.PAGE for expected in drill.expected)
-    receiver = page_receiver if pages else "ticket"
-    firing = [item for item in rang if item.firing and item.receiver in (receiver, page_receiver)]
+    receiver = receivers[Severity.PAGE if pages or not drill.expected else Severity.TICKET]
+    # Whatever is drilled, and wherever its own page comes: nobody is to be woken.
+    listened = {receiver, receivers[Severity.PAGE], ROUTED[Severity.PAGE]}
+    firing = [item for item in rang if item.firing and item.receiver in listened]
+    also = [
+        f"{'/'.join(item.group)} rang too, at {', '.join(item.sections)}"
+        for item in strays
+        if item.firing and item.receiver in listened
+    ]
     if not drill.expected:
         return Verdict(drill, tuple([f"rang at {', '.join(item.sections)}" for item in firing] + also))
     problems = list(also)
@@ -91,7 +113,7 @@ def _verdict(drill: Drill, rang: list[Notification], also: list[str], times: Tim
         for item in firing
         if item != first and not _shrinks(first, item, undone)
     ]
-    took = first.at - caused
+    took = max(0.0, first.at - caused)
     if took > drill.within:
         problems.append(f"the {receiver} came after {took:.0f} s, not within {drill.within:g} s")
     resolved = next(

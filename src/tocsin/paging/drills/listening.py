@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from tocsin.model import Severity
-from tocsin.paging.drills.judging import Notification, Ringing
+from tocsin.paging.drills.judging import ROUTED, Notification, Receivers, Ringing
 from tocsin.paging.promql import parse
 from tocsin.paging.rulefiles import ALERTING, Rule
 
@@ -29,7 +29,7 @@ class MetricsBell:
 
     url: str
     rules: Sequence[Rule]
-    receiver: str = "page"
+    receivers: Receivers = field(default_factory=lambda: ROUTED)
     settle_seconds: float = 10.0
     clock: Callable[[], float] = time.time
     _notifications: list[Notification] = field(default_factory=list)

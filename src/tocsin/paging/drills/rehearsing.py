@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tocsin.paging.drills.catalogue import Drill
-from tocsin.paging.drills.judging import Notification, Times, Verdict, judge
+from tocsin.paging.drills.judging import Notification, Receivers, Times, Verdict, judge
 
 POLL = 0.2
 
 
 class Stage(Protocol):
     """What is broken and healed."""
+
+    by_hand: bool
+    """Whether somebody is asked to do it: how long that takes is not the page's."""
 
     async def well(self, drills: Sequence[Drill]) -> str:
         """Why these cannot begin yet; empty when nothing that they drill is bad already."""
@@ -30,8 +33,8 @@ class Stage(Protocol):
 class Bell(Protocol):
     """Where it rings."""
 
-    receiver: str
-    """Where pages come: ``page``, or ``drill`` on a staging platform."""
+    receivers: Receivers
+    """Where pages and tickets come."""
     settle_seconds: float
     """Two group intervals: what else was to come has come by then."""
 
@@ -66,6 +69,8 @@ async def rehearse(
         for drill in drills:
             times.caused[drill.name] = time.time()
             await stage.cause(drill)
+            if stage.by_hand:
+                times.caused[drill.name] = time.time()
         tell(f"{names}: waiting for the page")
         await _until(lambda: _all_rang(drills, bell, since), max(drill.within for drill in drills))
         tell(f"{names}: listening for anything else")
@@ -79,7 +84,7 @@ async def rehearse(
     tell(f"{names}: waiting for the resolve")
     await _until(lambda: _all_resolved(rang, bell, since), patience.resolve)
     await asyncio.sleep(bell.settle_seconds)
-    return judge(drills, await bell.heard(since), times, bell.receiver)
+    return judge(drills, await bell.heard(since), times, bell.receivers)
 
 
 async def _until_well(drills: Sequence[Drill], stage: Stage, seconds: float) -> None:

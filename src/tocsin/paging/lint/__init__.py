@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from tocsin.config.errors import Problem
-from tocsin.paging.lint import alerts, coverage, pages, series
+from tocsin.paging.lint import alerts, coverage, links, pages, sections, series
 from tocsin.paging.lint.subject import Dashboard, Metric, Subject
 
 __all__ = ["CHECKS", "Dashboard", "Metric", "Subject", "lint"]
 
 CHECKS: tuple[Callable[[Subject], Iterable[Problem]], ...] = (
     *alerts.CHECKS,
+    *links.CHECKS,
     *coverage.CHECKS,
     *pages.CHECKS,
+    *sections.CHECKS,
     *series.CHECKS,
 )
 

@@ -1,17 +1,14 @@
-"""Each alert by itself: what it says, where it leads, what labels it has, how long it waits."""
+"""Each alert by itself: what it says, what labels it has, when it rings, how long it waits."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from urllib.parse import parse_qs, urlsplit
 
 from tocsin.config.errors import Problem
 from tocsin.paging.lint.subject import SCRAPE_LABELS, Subject
-from tocsin.paging.promql import parse
+from tocsin.paging.promql import Selector, parse, seconds
 from tocsin.paging.rulefiles import Rule
-from tocsin.runbooks import Page
-from tocsin.sdk.quantities import parse_duration
 
 SEVERITIES = ("page", "ticket", "watchdog")
 ROUTED_BY = ("severity", "system", "incident")
@@ -20,64 +17,19 @@ ROUTED_BY = ("severity", "system", "incident")
 MIN_KEEP_FIRING = 30.0
 """Seconds that an alert must outlive a restart of the daemon or of Prometheus."""
 
-_RUNBOOK = re.compile(r"/(?:runbooks/)?(?P<system>[^/#]+)/(?P<incident>[^/#]+?)(?:#(?P<anchor>.*))?$")
 _LABEL = re.compile(r"\$labels\.([a-zA-Z_][a-zA-Z0-9_]*)")
-_UNGUARDED = re.compile(r"\{\{-?(?!\s*(?:with|range|if)\b)(?:(?!\}\}).)*\|\s*query\b")
-_DASHBOARD = re.compile(r"/d/(?P<uid>[^/?]+)")
+_UNGUARDED = re.compile(
+    r"\{\{-?(?:(?!\s*(?:with|range|if)\b)(?:(?!\}\}).)*\bquery\b|(?:(?!\}\}).)*\bquery\b[^}|]*\|\s*first\b)"
+)
+"""An action that takes a query's result as it is, or the first of it before anybody saw that there is one."""
+
+_RINGS = re.compile(r"(?:==\s*1|>=\s*1|>\s*0|!=\s*0)(?:\.0*)?\s*$")
 
 
 def every_alert_says_what_is_wrong(subject: Subject) -> Iterator[Problem]:
     for rule in subject.alerts:
         if not rule.annotations.get("summary"):
             yield Problem(rule.file, rule.line, rule.alert, "no summary", "say in plain words what is wrong")
-
-
-def every_alert_leads_to_its_section(subject: Subject) -> Iterator[Problem]:
-    for rule in subject.alerts:
-        url, line = rule.annotations.get("runbook_url", ""), rule.line_of("annotations.runbook_url")
-        if not url:
-            yield Problem(rule.file, rule.line, rule.alert, "no runbook_url", "link the page that says what to do")
-            continue
-        found = runbook_of(rule)
-        if found is None:
-            yield Problem(rule.file, line, rule.alert, "runbook_url does not end in SYSTEM/INCIDENT")
-            continue
-        system, incident, anchor = found
-        if "VALUE" in system + incident:
-            continue
-        page = subject.pages.get((system, incident))
-        if page is None:
-            yield Problem(rule.file, line, rule.alert, f"there is no page runbooks/{system}/{incident}.md")
-        elif anchor and "VALUE" not in anchor and anchor not in page.anchors | slugs(page):
-            yield Problem(rule.file, line, rule.alert, f"{page.file} has no section #{anchor}")
-
-
-def alerts_about_tocsin_lead_elsewhere(subject: Subject) -> Iterator[Problem]:
-    for rule in subject.alerts:
-        url = rule.annotations.get("runbook_url", "")
-        if rule.labels.get("system") == "tocsin" and subject.daemon_url and url.startswith(subject.daemon_url):
-            line = rule.line_of("annotations.runbook_url")
-            hint = "link a place that does not need it"
-            yield Problem(
-                rule.file, line, rule.alert, "the page is served by the daemon that this alert is about", hint
-            )
-
-
-def every_alert_opens_a_dashboard_that_exists(subject: Subject) -> Iterator[Problem]:
-    by_uid = {dashboard.uid: dashboard for dashboard in subject.dashboards}
-    for rule in subject.alerts if by_uid else ():
-        url = without_templates(rule.annotations.get("dashboard_url", ""))
-        match = _DASHBOARD.search(url)
-        if match is None:
-            continue
-        line = rule.line_of("annotations.dashboard_url")
-        dashboard = by_uid.get(match["uid"])
-        if dashboard is None:
-            yield Problem(rule.file, line, rule.alert, f"there is no dashboard with the uid {match['uid']}")
-            continue
-        given = {name.removeprefix("var-") for name in parse_qs(urlsplit(url).query) if name.startswith("var-")}
-        for name in sorted(given - dashboard.variables):
-            yield Problem(rule.file, line, rule.alert, f"{dashboard.file} has no variable `{name}`")
 
 
 def every_alert_can_be_routed(subject: Subject) -> Iterator[Problem]:
@@ -141,11 +93,19 @@ def names_are_not_the_platforms_own(subject: Subject) -> Iterator[Problem]:
                 yield Problem(rule.file, rule.line, rule.alert, "the name is the platform's", hint)
 
 
-def pages_outlive_restarts(subject: Subject) -> Iterator[Problem]:
+def waiting_times_can_be_read(subject: Subject) -> Iterator[Problem]:
     for rule in subject.alerts:
-        if subject.alerting(rule) and (
-            not rule.keep_firing_for or parse_duration(rule.keep_firing_for) < MIN_KEEP_FIRING
-        ):
+        for key, text in (("for", rule.wait), ("keep_firing_for", rule.keep_firing_for)):
+            try:
+                seconds(text or "0s")
+            except ValueError as error:
+                yield Problem(rule.file, rule.line_of(key), rule.alert, f"{key}: {error}")
+
+
+def alerts_outlive_restarts(subject: Subject) -> Iterator[Problem]:
+    """While the daemon is away so are its series: what it says of itself would resolve and come again too."""
+    for rule in subject.alerts:
+        if not parse(rule.expr).constant and _waits(rule.keep_firing_for) < MIN_KEEP_FIRING:
             hint = f"at least {MIN_KEEP_FIRING:.0f}s, so that a restart neither resolves nor pages again"
             line = rule.line_of("keep_firing_for")
             yield Problem(rule.file, line, rule.alert, "keep_firing_for is missing or too short", hint)
@@ -153,9 +113,25 @@ def pages_outlive_restarts(subject: Subject) -> Iterator[Problem]:
 
 def confirmed_alerts_do_not_wait(subject: Subject) -> Iterator[Problem]:
     for rule in subject.alerts:
-        if subject.alerting(rule) and rule.wait and parse_duration(rule.wait) > 0:
+        if subject.alerting(rule) and _waits(rule.wait) > 0:
             hint = "0s: the daemon has confirmed it already"
             yield Problem(rule.file, rule.line_of("for"), rule.alert, f"waits {rule.wait} more", hint)
+
+
+def alerts_ring_at_one(subject: Subject) -> Iterator[Problem]:
+    for rule in subject.alerts:
+        if subject.alerting(rule) and not _RINGS.search(re.sub(r"#.*", "", rule.expr)):
+            hint = "end it in == 1: a probe that alerts is 1, every other is 0"
+            yield Problem(rule.file, rule.line_of("expr"), rule.alert, "does not ring when a probe alerts", hint)
+
+
+def who_cannot_tell_pages_nobody(subject: Subject) -> Iterator[Problem]:
+    for rule in subject.alerts:
+        if rule.labels.get("severity") == "page" and any(_unknown(s) for s in parse(rule.expr).selectors):
+            hint = "make it a ticket: it says nothing about the platform"
+            yield Problem(
+                rule.file, rule.line_of("labels.severity"), rule.alert, "a probe that cannot tell pages", hint
+            )
 
 
 def pages_ask_all_replicas(subject: Subject) -> Iterator[Problem]:
@@ -165,35 +141,31 @@ def pages_ask_all_replicas(subject: Subject) -> Iterator[Problem]:
             yield Problem(rule.file, rule.line_of("expr"), rule.alert, "believes a stale replica too", hint)
 
 
-def runbook_of(rule: Rule) -> tuple[str, str, str] | None:
-    """System, incident and anchor of an alert's runbook link, VALUE for what a template fills in."""
-    match = _RUNBOOK.search(without_templates(rule.annotations.get("runbook_url", "")))
-    return None if match is None else (match["system"], match["incident"], match["anchor"] or "")
+def _waits(duration: str) -> float:
+    """In seconds; 0 for what `waiting_times_can_be_read` reports."""
+    try:
+        return seconds(duration or "0s")
+    except ValueError:
+        return 0.0
 
 
-def without_templates(text: str) -> str:
-    """The text with its template actions replaced: a label's value is VALUE, control actions vanish."""
-    text = re.sub(r"\{\{-?\s*(?:with|range|if|else|end)\b.*?\}\}", "", text)
-    return re.sub(r"\{\{.*?\}\}", "VALUE", text).strip()
-
-
-def slugs(page: Page) -> frozenset[str]:
-    """The anchors of a page's headings by their words."""
-    return frozenset(re.sub(r"[^a-z0-9]+", "-", heading.text.lower()).strip("-") for heading in page.headings)
+def _unknown(selector: Selector) -> bool:
+    of_status = any(matcher.label == "status" and matcher.accepts("unknown") for matcher in selector.matchers)
+    return selector.metric == "tocsin:probe_unknown" or (selector.metric == "tocsin_probe_status" and of_status)
 
 
 CHECKS = (
     every_alert_says_what_is_wrong,
-    every_alert_leads_to_its_section,
-    alerts_about_tocsin_lead_elsewhere,
-    every_alert_opens_a_dashboard_that_exists,
     every_alert_can_be_routed,
     the_reason_is_no_label,
     annotations_use_labels_that_exist,
     queries_in_annotations_are_guarded,
     alerts_have_one_name_each,
     names_are_not_the_platforms_own,
-    pages_outlive_restarts,
+    waiting_times_can_be_read,
+    alerts_outlive_restarts,
     confirmed_alerts_do_not_wait,
+    alerts_ring_at_one,
+    who_cannot_tell_pages_nobody,
     pages_ask_all_replicas,
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tocsin.config.errors import Problem
-from tocsin.model import ProbeSpec, Severity
-from tocsin.paging.lint.subject import Subject, labels, place
+from tocsin.model import Severity
+from tocsin.paging.lint.subject import Subject, place, selects
 from tocsin.paging.promql import Selector, parse
 
 
@@ -14,7 +14,7 @@ def every_probe_is_covered(subject: Subject) -> Iterator[Problem]:
     selectors = [selector for rule in subject.alerts for selector in subject.alerting(rule)]
     for spec in subject.probes.values():
         for severity in Severity:
-            if not any(selector.accepts(labels(spec, severity)) for selector in selectors):
+            if not any(selects(selector, spec, severity) for selector in selectors):
                 yield Problem(*place(spec), spec.name, f"no alert fires when this probe fails as a {severity}")
 
 
@@ -24,7 +24,7 @@ def no_probe_rings_twice(subject: Subject) -> Iterator[Problem]:
         selectors = subject.alerting(rule)
         for spec in subject.known.values() if selectors else ():
             for severity in Severity:
-                if any(selector.accepts(labels(spec, severity)) for selector in selectors):
+                if any(selects(selector, spec, severity) for selector in selectors):
                     first = firsts.setdefault((spec.name, severity), rule.alert)
                     if first != rule.alert:
                         message = f"fires for `{spec.name}`, as {first} does"
@@ -34,7 +34,7 @@ def no_probe_rings_twice(subject: Subject) -> Iterator[Problem]:
 def every_alert_has_probes(subject: Subject) -> Iterator[Problem]:
     for rule in subject.alerts:
         for selector in subject.alerting(rule):
-            if _names_something(selector) and not _selected(selector, subject):
+            if _names_something(selector) and not subject.found_by(selector):
                 yield Problem(rule.file, rule.line_of("expr"), rule.alert, "fires for no probe that is known")
 
 
@@ -59,14 +59,6 @@ def every_test_has_an_alert(subject: Subject) -> Iterator[Problem]:
 
 def _names_something(selector: Selector) -> bool:
     return any(matcher.operator in ("=", "=~") for matcher in selector.matchers)
-
-
-def _selected(selector: Selector, subject: Subject) -> list[ProbeSpec]:
-    return [
-        spec
-        for spec in subject.known.values()
-        if any(selector.accepts(labels(spec, severity)) for severity in Severity)
-    ]
 
 
 CHECKS = (

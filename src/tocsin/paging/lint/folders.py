@@ -12,7 +12,7 @@ from tocsin.config import Registry
 from tocsin.model import ProbeSpec
 from tocsin.paging.lint.subject import Dashboard, Metric, Subject
 from tocsin.paging.rulefiles import read_cases, read_rules
-from tocsin.runbooks import Page, list_pages, read_page
+from tocsin.runbooks import Page, list_pages, read_page, shared_sections
 
 SHARED_FILE = "reasons.md"
 
@@ -56,13 +56,15 @@ def read_subject(
         dashboards=[read_dashboard(file, folders.root) for file in folders.dashboards],
         docs={_shown(file, folders.root): file.read_text("utf-8") for file in folders.docs},
         daemon_url=folders.daemon_url,
+        settings={kind: registry[kind].Settings for kind in {spec.kind for spec in everyone.values()}},
+        shared=[section for text in _shared(folders.runbooks) for section in shared_sections(text)],
     )
 
 
 def _pages(roots: Sequence[Path]) -> dict[tuple[str, str], Page]:
     """All pages. A folder without shared sections of its own has those of the first one."""
     pages: dict[tuple[str, str], Page] = {}
-    shared = [(root / SHARED_FILE).read_text("utf-8") for root in roots if (root / SHARED_FILE).is_file()]
+    shared = _shared(roots)
     for root in roots:
         own = root / SHARED_FILE
         text = own.read_text("utf-8") if own.is_file() else "".join(shared[:1])
@@ -70,6 +72,11 @@ def _pages(roots: Sequence[Path]) -> dict[tuple[str, str], Page]:
             source = (root / system / f"{incident}.md").read_text("utf-8")
             pages[system, incident] = read_page(system, incident, source, text)
     return pages
+
+
+def _shared(roots: Sequence[Path]) -> list[str]:
+    """The files of shared sections, where there are any."""
+    return [(root / SHARED_FILE).read_text("utf-8") for root in roots if (root / SHARED_FILE).is_file()]
 
 
 def read_dashboard(file: Path, root: Path) -> Dashboard:

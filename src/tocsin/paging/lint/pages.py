@@ -9,11 +9,11 @@ from pathlib import PurePosixPath
 
 from tocsin.config.errors import Problem, nearest
 from tocsin.model import ProbeSpec
-from tocsin.paging.lint.alerts import runbook_of, slugs
+from tocsin.paging.lint.links import runbook_of, slugs
 from tocsin.paging.lint.subject import Subject, place
 from tocsin.runbooks import Page
 
-WANTED = ("Meaning", "Impact", "Verify recovery")
+WANTED = ("Meaning", "Impact", "Check first", "Reasons", "Verify recovery", "Never")
 MIN_CHARACTERS = 40
 """A section with less says nothing that an engineer could do."""
 
@@ -33,10 +33,11 @@ def every_reason_has_its_section(subject: Subject) -> Iterator[Problem]:
             continue
         for kind in sorted({spec.kind for spec in specs} - set(page.kinds)):
             yield Problem(page.file, 1, "kinds", f"`{kind}` probes lead here and are not named")
+        anchors = page.anchors
         for spec in specs:
             for info in subject.reasons.get(spec.name, ()):
                 code = f"{spec.kind}.{info.code}"
-                if code not in page.anchors and spec.kind in page.kinds:
+                if code not in anchors and spec.kind in page.kinds:
                     yield Problem(page.file, 1, code, "no section for this reason", info.meaning)
 
 
@@ -79,7 +80,7 @@ def pages_are_complete(subject: Subject) -> Iterator[Problem]:
         for wanted in WANTED:
             if wanted not in titles:
                 yield Problem(page.file, 1, "", f"no section `## {wanted}`")
-        first, lines = _own_lines(page)
+        first, lines = page.first_line, page.own.splitlines()
         for heading, following in zip(page.headings, [*page.headings[1:], None], strict=True):
             end = following.line - first if following else len(lines)
             body = "".join(lines[heading.line - first + 1 : end]).strip()
@@ -104,12 +105,10 @@ def links_between_pages_resolve(subject: Subject) -> Iterator[Problem]:
 
 def commands_name_probes_that_exist(subject: Subject) -> Iterator[Problem]:
     for page in subject.pages.values():
-        first, lines = _own_lines(page)
-        text = "\n".join(lines)
-        for match in _PROBE_COMMAND.finditer(text):
+        for match in _PROBE_COMMAND.finditer(page.own):
             for name in match[1].split():
                 if "-" in name and not name.startswith("-") and name not in subject.known:
-                    line = first + text.count("\n", 0, match.start())
+                    line = page.first_line + page.own.count("\n", 0, match.start())
                     yield Problem(page.file, line, name, "there is no such probe", nearest(name, subject.known))
 
 
@@ -132,29 +131,14 @@ def _by_incident(probes: Iterable[ProbeSpec]) -> dict[tuple[str, str], list[Prob
     return found
 
 
-def _own_lines(page: Page) -> tuple[int, list[str]]:
-    """The line number of the first line after the front matter, and the lines that stand in the file itself."""
-    lines = page.text.splitlines()
-    first = page.headings[0].line - lines.index(_written(page, lines)) if page.headings else 1
-    if page.shared:
-        lines = lines[: lines.index(f"## {_CONTAINERS[1]}")]
-    return first, lines
-
-
-def _written(page: Page, lines: list[str]) -> str:
-    heading = page.headings[0]
-    return next(line for line in lines if line.startswith("#" * heading.level) and heading.text in line)
-
-
 def _links(page: Page) -> Iterator[tuple[int, str]]:
-    first, lines = _own_lines(page)
     fenced = False
-    for offset, line in enumerate(lines):
+    for offset, line in enumerate(page.own.splitlines()):
         if line.lstrip().startswith("```"):
             fenced = not fenced
         if not fenced:
             for match in _LINK.finditer(line):
-                yield first + offset, match[1]
+                yield page.first_line + offset, match[1]
 
 
 def _page_at(subject: Subject, page: Page, path: str) -> Page | None:

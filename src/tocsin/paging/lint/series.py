@@ -19,7 +19,18 @@ MIN_AGE = 2 * SCRAPE_SECONDS
 UNRUN = frozenset({"tocsin_probe_skipped_total"})
 """Counts runs that were not made: a rise of several is about quick probes. A slow one that is skipped is soon stale."""
 
-_AGE = re.compile(r"time\(\)\s*-[^<>=]*?[<>]=?\s*(?:bool\s+)?(?P<seconds>[0-9.]+)\s*$")
+_AGE = re.compile(r"time\(\)\s*-[^<>=]*?[<>]=?\s*(?:bool\s+)?(?:(?P<seconds>[0-9.]+)|scalar\((?P<limit>[\w:]+)\))\s*$")
+_LIMIT = re.compile(r"vector\((?P<seconds>[0-9.]+)\)")
+
+
+def patterns_can_be_read(subject: Subject) -> Iterator[Problem]:
+    for file, line, expression in subject.expressions:
+        for selector in expression.selectors:
+            for matcher in selector.matchers:
+                if not matcher.readable and "$" not in matcher.value:
+                    message = f"the pattern `{matcher.value}` of `{matcher.label}` cannot be read"
+                    hint = "write it so that RE2 and Python both read it"
+                    yield Problem(file, line, selector.metric, message, hint)
 
 
 def every_metric_is_exported(subject: Subject) -> Iterator[Problem]:
@@ -113,7 +124,9 @@ def windows_hold_enough_runs(subject: Subject) -> Iterator[Problem]:
 def ages_outlast_a_lost_scrape(subject: Subject) -> Iterator[Problem]:
     for rule in subject.alerts:
         match = _AGE.search(rule.expr.strip())
-        if match and float(match["seconds"]) < MIN_AGE:
+        if match and match["limit"] in subject.recorded:
+            match = _LIMIT.match(subject.recorded[match["limit"]].expr)
+        if match and match["seconds"] and float(match["seconds"]) < MIN_AGE:
             message = f"the limit of {match['seconds']} s is passed by one lost scrape"
             hint = f"take at least {MIN_AGE:g}"
             yield Problem(rule.file, rule.line_of("expr"), rule.alert, message, hint)
@@ -139,6 +152,7 @@ def _told(labels: frozenset[str]) -> str:
 
 
 CHECKS = (
+    patterns_can_be_read,
     every_metric_is_exported,
     matchers_name_labels_that_exist,
     matchers_ask_for_values_that_occur,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
-from tocsin.model import ProbeSpec, ReasonInfo
+from pydantic import BaseModel
+
+from tocsin.model import ProbeSpec, ReasonInfo, Severity
 from tocsin.paging.promql import Expression, Selector, parse, template_queries
 from tocsin.paging.rulefiles import ALERTING, Case, Rule
-from tocsin.runbooks import Page
+from tocsin.runbooks import Page, Section
 
 SCRAPE_LABELS = frozenset({"instance", "job", "cluster", "environment", "__name__"})
 """Labels that Prometheus or its operator adds to every series."""
@@ -18,7 +20,7 @@ FOREIGN_METRICS = frozenset({"up", "ALERTS", "ALERTS_FOR_STATE"})
 """Series that every Prometheus has by itself."""
 
 SCRAPE_SECONDS = 15.0
-"""The scrape interval of the reference configuration (deploy/prometheus/prometheus.yml)."""
+"""The slowest scrape that rules must bear: many a Prometheus takes 15 s. The reference (deploy/prometheus) takes 5."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class Subject:
     ``probes``: those that must be covered. ``known``: also those that shipped files may speak of although they are not
     configured here (the bundled profiles). ``reasons``: what each of the known probes can answer, common ones included.
     ``docs``: the reference documentation by file; empty in an installed package, which comes without it.
-    ``daemon_url``: the address in links that needs the daemon.
+    ``daemon_url``: the address in links that needs the daemon. ``settings``: the model of each kind's settings.
+    ``shared``: the sections of reasons that every probe shares.
     """
 
     rules: Sequence[Rule]
@@ -59,6 +62,8 @@ class Subject:
     dashboards: Sequence[Dashboard] = ()
     docs: Mapping[str, str] = field(default_factory=dict)
     daemon_url: str = ""
+    settings: Mapping[str, type[BaseModel]] = field(default_factory=dict)
+    shared: Sequence[Section] = ()
 
     @cached_property
     def alerts(self) -> list[Rule]:
@@ -84,6 +89,22 @@ class Subject:
         """The selectors by which an alert pages on probes; empty for any other alert."""
         return [selector for selector in parse(rule.expr).selectors if selector.metric in ALERTING]
 
+    def about(self, rule: Rule) -> list[ProbeSpec]:
+        """The probes that an alert can be about: those that its first selector finds, when its result names them."""
+        return self._about[rule.alert]
+
+    @cached_property
+    def _about(self) -> dict[str, list[ProbeSpec]]:
+        found = {}
+        for rule in self.alerts:
+            named = frozenset({"probe", "kind"}) <= (self.carried(rule.expr) or frozenset())
+            found[rule.alert] = self.found_by(parse(rule.expr).selectors[0]) if named else []
+        return found
+
+    def found_by(self, selector: Selector) -> list[ProbeSpec]:
+        """The known probes that a selector finds at some severity."""
+        return [spec for spec in self.known.values() if any(selects(selector, spec, severity) for severity in Severity)]
+
     def metric(self, name: str) -> Metric | None:
         """The exported metric that has samples of this name."""
         for candidate in (name, *(name.removesuffix(suffix) for suffix in ("_total", "_bucket", "_sum", "_count"))):
@@ -104,8 +125,9 @@ class Subject:
         if parsed.constant:
             return frozenset()
         if parsed.kept is not None:
-            return parsed.kept
-        return self.labels_of(parsed.selectors[0].metric) if parsed.selectors else None
+            return parsed.kept | parsed.added
+        found = self.labels_of(parsed.selectors[0].metric)
+        return None if found is None else found | parsed.added
 
 
 def labels(spec: ProbeSpec, severity: str) -> dict[str, str]:
@@ -117,6 +139,17 @@ def labels(spec: ProbeSpec, severity: str) -> dict[str, str]:
         "kind": spec.kind,
         "severity": severity,
     }
+
+
+def selects(selector: Selector, spec: ProbeSpec, severity: Severity) -> bool:
+    """Whether a selector finds the alerting series of a probe."""
+    return _accepts(selector, tuple(labels(spec, severity).items()))
+
+
+@lru_cache(maxsize=1 << 17)
+def _accepts(selector: Selector, series: tuple[tuple[str, str], ...]) -> bool:
+    """Many checks ask every alert about every probe; the answers are the same."""
+    return selector.accepts(dict(series))
 
 
 def place(spec: ProbeSpec) -> tuple[str, int]:

@@ -11,7 +11,7 @@ from tocsin.sdk import Outcome, Probe, ProbeContext, ProbeSettings, ReasonEnum
 
 
 class Settings(ProbeSettings):
-    way: Literal["block", "ignore_cancellation", "exit", "raise", "leak_tasks"]
+    way: Literal["block", "ignore_cancellation", "exit", "raise", "leak_tasks", "hang_in_thread"]
     """How it misbehaves."""
 
     while_exists: str = ""
@@ -46,6 +46,8 @@ class Trouble(Probe):
                 raise SystemExit(7)
             case "raise":
                 raise KeyError("a key that the target did not send")
+            case "hang_in_thread":
+                await asyncio.to_thread(time.sleep, 30)
             case "leak_tasks":
                 for _ in range(10):
                     asyncio.get_running_loop().create_task(asyncio.sleep(30))

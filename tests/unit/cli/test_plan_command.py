@@ -1,0 +1,40 @@
+"""``tocsin plan``: what is missing and what is not checked, each variable once and with words."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+from tocsin.cli.application import app
+
+
+@pytest.fixture(scope="module")
+def lines() -> list[str]:
+    result = CliRunner().invoke(app, ["plan", "--profile", "wipe"], env={"COLUMNS": "300"})
+    assert result.exit_code == 0, result.output
+    return result.output.splitlines()
+
+
+def of(lines: list[str], variable: str) -> list[str]:
+    return [line for line in lines if line.split()[:1] == [variable]]
+
+
+def test_a_contract_is_listed_once_with_what_would_close_it_and_all_that_wait_for_it(lines: list[str]) -> None:
+    (line,) = of(lines, "TOCSIN_WIPE_DLQ_TABLE")
+    assert "A table such as dead_letter_jobs, jobs_dlq, job_dlq, dlq." in line
+    following = lines[lines.index(line) :]
+    assert "wipe-dead-letters: dead_letters.table" in " ".join(following[:4])
+    assert "wipe-replay-ineligible: query" in " ".join(following[:4])
+
+
+def test_what_is_not_checked_while_a_variable_is_unset_has_a_part_of_its_own(lines: list[str]) -> None:
+    (begin,) = [number for number, line in enumerate(lines) if line.endswith("Not checked is:")]
+    for variable, words in (
+        ("KEYCLOAK_EXAWIPE_AUDIENCE", ""),
+        ("TOCSIN_WIPE_EXPECTED_BUCKET_PROOFS", ""),
+        ("TOCSIN_WIPE_VERIFICATION_LOG_SOURCE_COLUMN", "such as source_ip, ip, ip_address, client_ip."),
+        ("TOCSIN_WIPE_SIGNER_TIMEOUT", ""),
+    ):
+        (line,) = of(lines[begin:], variable)
+        assert words in line
+        assert of(lines[:begin], variable) == []
