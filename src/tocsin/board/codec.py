@@ -7,7 +7,7 @@ from typing import Any
 
 from tocsin.model import Finding, ProbeState, Severity, Status
 
-_TIMES = ("since", "first_failure_at", "first_page_at", "alerting_since", "waiting_since", "last_run_at", "last_ok_at")
+_TIMES = ("since", "failure_at", "page_failure_at", "alerting_since", "waiting_since", "last_run_at", "last_ok_at")
 _STREAKS = ("failed_streak", "page_streak", "ok_streak", "unknown_streak")
 
 

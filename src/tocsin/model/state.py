@@ -17,9 +17,9 @@ class ProbeState:
     ``status``: the confirmed status; ``unknown`` before the first result (``since`` is None then).
     ``findings``: those of the latest run that agrees with the confirmed status, worst first.
     ``failed_streak``, ``ok_streak``, ``unknown_streak``: consecutive runs towards the next confirmation.
-    ``first_failure_at``: when the first failed run of the current failed streak ended; None without one. What a
-    dependency says counts only from a run that started then or later.
-    ``page_streak``, ``first_page_at``: the same two for failed runs of page severity alone, so that a ticket that has
+    ``failure_at``: when the first failed run of the current failed streak ended and, from then on, the one that confirmed
+    it; None without one. What a dependency says counts only from a run that started then or later.
+    ``page_streak``, ``page_failure_at``: the same two for failed runs of page severity alone, so that a ticket that has
     been open for weeks does not turn into a page by one lost packet.
     ``alerting``: latched from confirmed failed until confirmed ok; ``severity`` is the worst since then.
     ``caused_by``: the failing dependency that explains this failure; while it is set, alerting neither starts nor
@@ -36,9 +36,9 @@ class ProbeState:
     failed_streak: int = 0
     ok_streak: int = 0
     unknown_streak: int = 0
-    first_failure_at: float | None = None
+    failure_at: float | None = None
     page_streak: int = 0
-    first_page_at: float | None = None
+    page_failure_at: float | None = None
     alerting: bool = False
     alerting_since: float | None = None
     severity: Severity | None = None

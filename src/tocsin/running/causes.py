@@ -7,7 +7,7 @@ A confirmed failure starts to alert unless something holds it back:
    or it recovers from a cause of its own (3). Unknown is not a cause.
    A dependency that is worth a ticket explains no page. Dependencies that only ever fail without being confirmed are
    waited for no longer than they would have taken to confirm it; one that recovers, for as long as that should take.
-2. A dependency has not been looked at since this failure was known, or since a restart. The wait is bounded: by the
+2. A dependency has not been looked at since this failure was confirmed, or since a restart. The wait is bounded: by the
    timeout of the dependency and `GRACE_SECONDS`.
 3. Its cause has recovered, and it has not failed ``failures_to_fail`` times since: what recovers takes its effects
    along, a little later. This wait is bounded too, so that an effect that flaps from then on is heard.
@@ -84,7 +84,7 @@ def judge(name: str, graph: Graph, states: Mapping[str, ProbeState], now: float,
         if state.waiting_since is None and recovered:
             # Failures while the cause was bad say nothing about now.
             state = replace(
-                state, waiting_since=now, failed_streak=0, first_failure_at=None, page_streak=0, first_page_at=None
+                state, waiting_since=now, failed_streak=0, failure_at=None, page_streak=0, page_failure_at=None
             )
             return Judgement(state, again=True)
 
@@ -112,7 +112,7 @@ def in_question(state: ProbeState) -> bool:
 
 def failing_since(state: ProbeState) -> float | None:
     """From when on a dependency must have been looked at to say something about this failure; None without one."""
-    return state.first_page_at if state.page_streak else state.first_failure_at
+    return state.page_failure_at if state.page_streak else state.failure_at
 
 
 def wants_retry(state: ProbeState, spec: ProbeSpec) -> bool:

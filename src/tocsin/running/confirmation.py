@@ -26,7 +26,7 @@ LEARNED_WITHIN_SECONDS = 1.0
 def advance(state: ProbeState, run: Run, spec: ProbeSpec) -> ProbeState:
     """The state after ``run``. Alerting may end here; it never starts here."""
     ended_at = run.started_at + run.duration_seconds
-    changes = _counted(state, run, ended_at)
+    changes = _counted(state, run, ended_at, spec)
     status = _confirmed(state, changes, spec)
     if status is not state.status or (state.since is None and _is_settled(changes, spec)):
         changes.update(status=status, since=ended_at)
@@ -37,7 +37,7 @@ def advance(state: ProbeState, run: Run, spec: ProbeSpec) -> ProbeState:
     return replace(state, **changes)
 
 
-def _counted(state: ProbeState, run: Run, ended_at: float) -> dict[str, Any]:
+def _counted(state: ProbeState, run: Run, ended_at: float, spec: ProbeSpec) -> dict[str, Any]:
     """The fields that count and date runs, as they are after this one."""
     status = run.outcome.status
     seen: dict[str, Any] = {"last_run_at": run.started_at, "last_status": status}
@@ -48,24 +48,27 @@ def _counted(state: ProbeState, run: Run, ended_at: float) -> dict[str, Any]:
             "ok_streak": state.ok_streak + 1,
             "unknown_streak": 0,
             "failed_streak": 0,
-            "first_failure_at": None,
+            "failure_at": None,
             "page_streak": 0,
-            "first_page_at": None,
+            "page_failure_at": None,
         }
     if status is Status.UNKNOWN:
         return {**seen, "ok_streak": 0, "unknown_streak": state.unknown_streak + 1}
     if state.waiting_since is not None and run.started_at < state.waiting_since <= ended_at + LEARNED_WITHIN_SECONDS:
         # Begun while its cause was bad and heard of after: it says nothing about now.
         return {**seen, "ok_streak": 0, "unknown_streak": 0, "failed_streak": state.failed_streak}
-    page = run.outcome.severity is Severity.PAGE
+    # The first one finds the cause early; the one that confirms asks again, because a fault may come piece by piece.
+    asks = (1, spec.failures_to_fail)
+    failed_streak = state.failed_streak + 1
+    page_streak = state.page_streak + 1 if run.outcome.severity is Severity.PAGE else 0
     return {
         **seen,
         "ok_streak": 0,
         "unknown_streak": 0,
-        "failed_streak": state.failed_streak + 1,
-        "first_failure_at": state.first_failure_at if state.failed_streak else ended_at,
-        "page_streak": state.page_streak + 1 if page else 0,
-        "first_page_at": (state.first_page_at if state.page_streak else ended_at) if page else None,
+        "failed_streak": failed_streak,
+        "failure_at": ended_at if failed_streak in asks else state.failure_at,
+        "page_streak": page_streak,
+        "page_failure_at": (ended_at if page_streak in asks else state.page_failure_at) if page_streak else None,
     }
 
 

@@ -59,7 +59,7 @@ def path(tmp_path: Path) -> Path:
     [
         ProbeState(),
         alerting(),
-        replace(alerting(), caused_by="database", waiting_since=3.5, last_ok_at=1.0, first_failure_at=2.0),
+        replace(alerting(), caused_by="database", waiting_since=3.5, last_ok_at=1.0, failure_at=2.0),
         ProbeState(findings=(Finding("timeout", Status.UNKNOWN, Severity.TICKET, "ü", 'a "quoted" \udc80 line\n'),)),
     ],
 )

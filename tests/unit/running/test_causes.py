@@ -63,9 +63,22 @@ def test_a_failure_waits_for_fresh_results_and_alerts_when_the_dependencies_are_
     waiting = story.run(105, "realm", "page")
     assert story["realm"].status is Status.FAILED
     assert story.alerting() == set()
-    assert waiting.review == {"realm": 100 + 5 + GRACE_SECONDS}
-    story.run(105.5, "db", "ok", took=5.4)
+    assert waiting.review == {"realm": 105 + 5 + GRACE_SECONDS}
+    story.run(110.5, "db", "ok", took=5.4)
     assert story.alerting() == {"realm"}
+
+
+def test_a_cause_that_comes_a_moment_after_its_effect_is_seen_when_the_failure_is_confirmed() -> None:
+    """A fault may come piece by piece: while a proxy reloads, the same path answers now so, now so."""
+    story = Story(spec("ready"), spec("license", "ready"))
+    story.run(100, "license", "page")
+    story.run(100.1, "ready", "ok")
+    assert story.run(105, "license", "page").check == {"ready": 105}
+    assert story.alerting() == set()
+    story.run(105.1, "ready", "page")
+    assert story["license"].caused_by == "ready"
+    story.run(110, "ready", "page")
+    assert story.alerting() == {"ready"}
 
 
 def test_a_result_from_before_the_failure_was_known_proves_nothing() -> None:
@@ -83,15 +96,25 @@ def test_a_dependency_that_never_answers_holds_an_alert_back_no_longer_than_its_
     story = Story(spec("db"), spec("realm", "db"))
     story.run(100, "realm", "page")
     story.run(105, "realm", "page")
-    story.verdicts.review("realm", 100 + 5 + GRACE_SECONDS - 0.1)
+    story.verdicts.review("realm", 105 + 5 + GRACE_SECONDS - 0.1)
     assert story.alerting() == set()
-    story.verdicts.review("realm", 100 + 5 + GRACE_SECONDS)
+    story.verdicts.review("realm", 105 + 5 + GRACE_SECONDS)
     assert story.alerting() == {"realm"}
 
 
 def test_a_clock_that_was_set_back_does_not_hold_an_alert_back() -> None:
     story = Story(spec("db"), spec("realm", "db"))
     story.run(100_000, "realm", "page")
+    story.run(105, "realm", "page")
+    story.run(105.1, "db", "ok")
+    assert story.alerting() == {"realm"}
+
+
+def test_a_clock_that_is_set_back_once_a_failure_is_confirmed_does_not_hold_an_alert_back() -> None:
+    story = Story(spec("db"), spec("realm", "db"))
+    story.run(100_000, "realm", "page")
+    story.run(100_005, "realm", "page")
+    assert story.alerting() == set()
     story.run(105, "realm", "page")
     assert story.alerting() == {"realm"}
 
@@ -136,7 +159,7 @@ def test_a_suspected_cause_that_never_runs_again_is_not_waited_for_longer_than_i
     for at in (140, 145, 150):
         story.run(at, "realm", "page")
     assert story.alerting() == set()
-    story.verdicts.review("realm", 145 + 5 + GRACE_SECONDS)
+    story.verdicts.review("realm", 150 + 5 + GRACE_SECONDS)
     assert story.alerting() == {"realm"}
 
 
@@ -153,8 +176,9 @@ def test_an_effect_that_is_still_bad_when_its_cause_recovers_gets_fresh_runs_and
     assert (story["realm"].caused_by, story["realm"].waiting_since) == (None, 190)
     assert story.run(191, "realm", "page").retry == ["realm"]
     story.run(192, "db", "ok")
-    assert story.alerting() == set()
     story.run(196, "realm", "page")
+    assert story.alerting() == set()
+    story.run(197, "db", "ok")
     assert story.alerting() == {"realm"}
 
 
@@ -171,6 +195,7 @@ def test_a_run_that_began_before_its_cause_recovered_says_nothing_about_now() ->
     story.run(197, "db", "ok")
     assert story.alerting() == set()
     story.run(201, "realm", "page")
+    story.run(202, "db", "ok")
     assert story.alerting() == {"realm"}
 
 
@@ -281,7 +306,7 @@ def test_dependencies_that_flap_in_turns_unconfirmed_cannot_hold_an_effect_back_
         assert story.verdicts.states[bad].status is story.verdicts.states[well].status is Status.OK
     assert story.alerting() == {"effect"}
     assert story["effect"].alerting_since is not None
-    assert story["effect"].alerting_since <= 101 + 2 * (30 + 5) + GRACE_SECONDS + 20
+    assert story["effect"].alerting_since <= 121 + 2 * (30 + 5) + GRACE_SECONDS + 20
 
 
 def test_an_alert_goes_on_when_its_dependency_fails_later() -> None:
@@ -371,6 +396,7 @@ def test_an_unconfirmed_page_does_not_start_a_ticket_that_is_explained() -> None
         story.run(at + 1, "db", "ticket")
         assert story.alerting() == {"db"}
     story.run(405, "report", "page")
+    story.run(406, "db", "ticket")
     assert story["report"].severity is Severity.PAGE
 
 
@@ -463,7 +489,7 @@ def test_after_a_restart_dependencies_get_their_time_again() -> None:
     restarted = Verdicts(up_since=5000.0)
     restarted.configure(story.verdicts.graph, story.verdicts.states.__getitem__)
     run = Run("realm", CODES["page"], 5001.0, 0.0, "t", "r")
-    assert restarted.learn(run, 5001.0).check == {"db": 100}
+    assert restarted.learn(run, 5001.0).check == {"db": 5001.0}
     assert not restarted.states["realm"].alerting
 
 

@@ -161,7 +161,7 @@ class World:
 
     def failing_since(self, name: str) -> float:
         state = self.states[name]
-        since = state.first_page_at if state.severity is Severity.PAGE else state.first_failure_at
+        since = state.page_failure_at if state.severity is Severity.PAGE else state.failure_at
         assert since is not None
         return since
 
