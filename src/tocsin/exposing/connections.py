@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -34,6 +35,11 @@ class Connections:
             held.remove(spare)
             spare.force_close()
         return self._server()
+
+    @property
+    def transports(self) -> tuple[asyncio.Transport, ...]:
+        """Of every connection that is held."""
+        return tuple(each.transport for each in self._server.connections if each.transport is not None)
 
     @contextmanager
     def answering(self, request: web.Request) -> Iterator[None]:

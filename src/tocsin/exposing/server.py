@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 import threading
+from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ from tocsin.exposing.webconfig import WebConfig
 _WATCH_SECONDS = 2.0
 _GRACE_SECONDS = 2.0
 """How long open requests may take to finish when the server stops."""
+_GOODBYE_SECONDS = 0.5
+"""How long a TLS client may take to answer the end of its connection."""
+_LOOK_SECONDS = 0.01
 _BACKLOG = 128
 
 
@@ -128,8 +132,10 @@ class WebServer:
                     except Exception as error:  # noqa: BLE001 - one look that fails must not be the last one
                         self._refuse(error, desk)
             finally:
-                accepting.close()
+                await _retire(accepting)
+                transports = desk.connections.transports
                 await runner.cleanup()
+                await _part(transports)
                 desk.gate.close()
 
     def _reread(self) -> _Rules:
@@ -195,6 +201,18 @@ async def _retire(server: asyncio.Server) -> None:
         asyncio.get_running_loop().remove_reader(listening)
     await asyncio.sleep(0)
     server.close()
+
+
+async def _part(transports: Collection[asyncio.Transport]) -> None:
+    """Waits until connections that are being closed are; those whose TLS client does not say goodbye are cut off."""
+    sockets = [transport.get_extra_info("socket") for transport in transports]
+    for _ in range(round(_GOODBYE_SECONDS / _LOOK_SECONDS)):
+        if all(each.fileno() < 0 for each in sockets):
+            return
+        await asyncio.sleep(_LOOK_SECONDS)
+    for transport in transports:
+        transport.abort()
+    await asyncio.sleep(_LOOK_SECONDS)
 
 
 async def _within(event: asyncio.Event, seconds: float) -> bool:

@@ -17,8 +17,8 @@ class ProbeState:
     ``status``: the confirmed status; ``unknown`` before the first result (``since`` is None then).
     ``findings``: those of the latest run that agrees with the confirmed status, worst first.
     ``failed_streak``, ``ok_streak``, ``unknown_streak``: consecutive runs towards the next confirmation.
-    ``failure_at``: when the first failed run of the current failed streak ended and, from then on, the one that confirmed
-    it; None without one. What a dependency says counts only from a run that started then or later.
+    ``failure_at``: when the first failed run of the current failed streak ended and, from then on, the one that
+    confirmed it; None without one. What a dependency says counts only from a run that started then or later.
     ``page_streak``, ``page_failure_at``: the same two for failed runs of page severity alone, so that a ticket that has
     been open for weeks does not turn into a page by one lost packet.
     ``alerting``: latched from confirmed failed until confirmed ok; ``severity`` is the worst since then.

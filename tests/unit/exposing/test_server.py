@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import gzip
 import http.client
 import json
@@ -11,6 +12,7 @@ import socket
 import ssl
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -510,6 +512,22 @@ def test_a_certificate_that_cannot_be_loaded_is_an_error_at_start(tmp_path: Path
     web_config.write_text("tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n")
     with pytest.raises(ConfigError, match=r"web.yml: tls_server_config: TLS cannot be set up: .*No such file"):
         WebServer(gallery.site(), "127.0.0.1", 0, web_config).start()
+
+
+def test_it_stops_with_every_connection_closed_though_a_client_never_says_goodbye(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    authority.issue("server")
+    web_config = tmp_path / "web.yml"
+    web_config.write_text("tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n")
+    with warnings.catch_warnings(record=True) as warned, serving(gallery.site(), web_config) as server:
+        warnings.simplefilter("always")
+        connection = http.client.HTTPSConnection("localhost", server.port, timeout=10, context=authority.client())
+        connection.request("GET", "/-/healthy")
+        assert connection.getresponse().read()
+        server.stop()
+        gc.collect()
+    connection.close()
+    assert [str(warning.message) for warning in warned] == []
 
 
 def test_a_certificate_with_a_comment_in_any_encoding_is_served(tmp_path: Path) -> None:
