@@ -1,4 +1,6 @@
-"""While a page is firing, restarts of what carries it neither resolve it nor page again."""
+"""While a page is firing, restarts of what carries it neither resolve it nor page again.
+
+Each restart by itself, with the time that Alertmanager needs to forget; test_drills.py has the short form."""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from tests.daemon import Daemon, http_probe, write
 from tests.targets import Target
 from tocsin.paging.promql import seconds
 
-pytestmark = [pytest.mark.estate, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.estate, pytest.mark.long, pytest.mark.timeout(300)]
 
 RESEND = "5s"
 """How soon a restarted Alertmanager is told again; it believes Prometheus for four times that."""

@@ -243,6 +243,7 @@ def on_postgresql(keycloak_on_postgresql: Keycloak) -> Keycloak:
     return keycloak_on_postgresql
 
 
+@pytest.mark.long
 async def test_keycloak_without_its_database_is_down_and_not_our_users_fault(
     on_postgresql: Keycloak, postgresql: PostgreSQL
 ) -> None:

@@ -27,7 +27,7 @@ SHORTER = (
     (r"^(\s+)for: [1-9]\d*m$", r"\1for: 2s"),
     (r"keep_firing_for: \w+", "keep_firing_for: 2s"),
     (r"vector\(60\)", "vector(3)"),
-    (r"\[(5|10|15)m\]", "[20s]"),
+    (r"\[(5|10|15)m\]", "[10s]"),
 )
 """Waiting times of alerts/tocsin.yaml, and what stands for them here."""
 

@@ -104,7 +104,8 @@ def test_it_exports_its_rules(fresh: Path, tmp_path: Path) -> None:
 
 
 def test_it_practises(fresh: Path, tmp_path: Path) -> None:
-    """The sandbox of the extra: its servers start, and every probe runs once. How well it is, is the sandbox's matter."""
+    """The sandbox of the extra: its servers start, every probe runs once and is told of, and then it ends. How well they
+    are on the untouched estate is for tests/estate/test_sandbox_faults.py."""
     command = [fresh / "tocsin", "sandbox", "--once"]
     done = subprocess.run(
         command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False
@@ -113,5 +114,6 @@ def test_it_practises(fresh: Path, tmp_path: Path) -> None:
     # On a loaded machine some take longer than they may; what a wheel could lack would fail every one of a kind.
     ran = {row["kind"] for row in outcomes.values() if row["status"] == "ok" or row["reason"] == "timeout"}
     assert {"postgres", "oidc_realm", "s3_bucket", "job_queue", "http"} <= ran, done.stderr[-2000:]
-    assert any(row["status"] == "ok" for row in outcomes.values())
+    assert len(outcomes) > 50
+    assert (done.returncode == 0) == all(row["status"] == "ok" for row in outcomes.values())
     assert not [name for name, row in outcomes.items() if row["reason"] == "probe_error"]

@@ -79,6 +79,7 @@ class Service:
         self.key = KEY
         self.accepts_everything = False
         self.metadata: dict[str, str] = {}
+        self.given_up = asyncio.Event()
 
     async def mac(self, request: Any, context: Any) -> Any:
         self.metadata = dict(context.invocation_metadata())
@@ -92,7 +93,10 @@ class Service:
         return _class("VerifyReply")(valid=right or self.accepts_everything)
 
     async def hang(self, request: Any, context: Any) -> Any:
-        await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.given_up.set()
 
 
 @asynccontextmanager
@@ -114,6 +118,9 @@ async def serving(service: Service, *, reflected: bool = True, hangs: bool = Fal
     try:
         yield port
     finally:
+        if hangs:
+            # Its client has given up. A call that a server is still ending when its loop closes stays for ever.
+            await service.given_up.wait()
         await server.stop(0)
         # grpc's own thread ends with the last of its objects, and some hang in the cycles of tracebacks.
         gc.collect()
