@@ -50,6 +50,7 @@ class Sharing(LoadFileScheduling):
         return SHARING[0] if file in SHARING else file
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
     return Sharing(config, log) if config.getoption("dist") == "loadfile" else None
 

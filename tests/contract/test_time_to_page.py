@@ -12,6 +12,7 @@ from tocsin.config import Registry, Sources, load
 from tocsin.model import Severity
 from tocsin.paging.drills.live import REFERENCE_SECONDS
 from tocsin.paging.promql import seconds
+from tocsin.running.causes import GRACE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 ALERTMANAGER = yaml.safe_load((ROOT / "deploy/alertmanager/alertmanager.yml").read_text())["route"]
@@ -54,7 +55,8 @@ def test_a_page_comes_within_a_minute_of_the_fault(tmp_path: Path, name: str) ->
     # Recording rules and alerts are evaluated at times of their own.
     told = scrape + 2 * evaluation + wait_of(Severity.PAGE)
     assert confirmed(tmp_path, 0) + told <= 45
-    assert confirmed(tmp_path, 5) + told <= 60
+    # What it depends on is asked again then; one that answers neither then nor before is waited for from the first failure.
+    assert confirmed(tmp_path, 5) + GRACE_SECONDS + told <= 60
 
 
 @pytest.mark.parametrize("severity", Severity)

@@ -131,7 +131,8 @@ def test_a_healthy_estate_never_rings_and_restarts_change_nothing(platforms: Gro
         part.stop()
         part.start()
     time.sleep(seconds / 4)
-    assert_each_looked_and_was_well(platforms, before)
+    # In half an hour on a machine with other work one run may time out; what that may not do is ring.
+    assert_each_looked_and_was_well(platforms, before, always=seconds <= 120)
     rang = [item for item in bell.receiver.notifications() if item.received_at >= since and item.path != "/watchdog"]
     assert [(item.path, item.status, sorted(item.names())) for item in rang] == []
     platforms.all_well(10)

@@ -7,7 +7,9 @@ from typing import Any
 
 from tocsin.model import Finding, ProbeState, Severity, Status
 
-_TIMES = ("since", "failure_at", "page_failure_at", "alerting_since", "waiting_since", "last_run_at", "last_ok_at")
+_TIMES = ("since", "first_failure_at", "first_page_at", "alerting_since", "waiting_since", "last_run_at", "last_ok_at")
+_LATER_TIMES = ("confirmed_at", "page_confirmed_at")
+"""Not in what an older version wrote."""
 _STREAKS = ("failed_streak", "page_streak", "ok_streak", "unknown_streak")
 
 
@@ -25,7 +27,7 @@ def encode_state(state: ProbeState) -> str:
             for finding in state.findings
         ],
     }
-    document.update((name, getattr(state, name)) for name in (*_TIMES, *_STREAKS))
+    document.update((name, getattr(state, name)) for name in (*_TIMES, *_LATER_TIMES, *_STREAKS))
     return json.dumps(document, separators=(",", ":"))
 
 
@@ -45,6 +47,7 @@ def decode_state(text: str) -> ProbeState:
                 for reason, status, severity, component, detail in document["findings"]
             ),
             **{name: _optional(float, document[name]) for name in _TIMES},
+            **{name: _optional(float, document.get(name)) for name in _LATER_TIMES},
             **{name: int(document[name]) for name in _STREAKS},
         )
     except (KeyError, TypeError, ValueError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -37,9 +38,11 @@ class Connections:
         return self._server()
 
     @property
-    def transports(self) -> tuple[asyncio.Transport, ...]:
-        """Of every connection that is held."""
-        return tuple(each.transport for each in self._server.connections if each.transport is not None)
+    def held(self) -> tuple[tuple[asyncio.Transport, socket.socket], ...]:
+        """Transport and socket of every connection that is held. A transport forgets its socket when it ends."""
+        transports = (each.transport for each in self._server.connections if each.transport is not None)
+        pairs = ((transport, transport.get_extra_info("socket")) for transport in transports)
+        return tuple((transport, connected) for transport, connected in pairs if connected is not None)
 
     @contextmanager
     def answering(self, request: web.Request) -> Iterator[None]:

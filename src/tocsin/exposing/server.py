@@ -133,10 +133,10 @@ class WebServer:
                         self._refuse(error, desk)
             finally:
                 await _retire(accepting)
-                transports = desk.connections.transports
+                held = desk.connections.held
                 await runner.cleanup()
-                await _part(transports)
                 desk.gate.close()
+                await _part(held)
 
     def _reread(self) -> _Rules:
         fresh = self._read()
@@ -203,14 +203,13 @@ async def _retire(server: asyncio.Server) -> None:
     server.close()
 
 
-async def _part(transports: Collection[asyncio.Transport]) -> None:
+async def _part(held: Collection[tuple[asyncio.Transport, socket.socket]]) -> None:
     """Waits until connections that are being closed are; those whose TLS client does not say goodbye are cut off."""
-    sockets = [transport.get_extra_info("socket") for transport in transports]
     for _ in range(round(_GOODBYE_SECONDS / _LOOK_SECONDS)):
-        if all(each.fileno() < 0 for each in sockets):
+        if all(connected.fileno() < 0 for _, connected in held):
             return
         await asyncio.sleep(_LOOK_SECONDS)
-    for transport in transports:
+    for transport, _ in held:
         transport.abort()
     await asyncio.sleep(_LOOK_SECONDS)
 

@@ -17,10 +17,10 @@ class ProbeState:
     ``status``: the confirmed status; ``unknown`` before the first result (``since`` is None then).
     ``findings``: those of the latest run that agrees with the confirmed status, worst first.
     ``failed_streak``, ``ok_streak``, ``unknown_streak``: consecutive runs towards the next confirmation.
-    ``failure_at``: when the first failed run of the current failed streak ended and, from then on, the one that
-    confirmed it; None without one. What a dependency says counts only from a run that started then or later.
-    ``page_streak``, ``page_failure_at``: the same two for failed runs of page severity alone, so that a ticket that has
-    been open for weeks does not turn into a page by one lost packet.
+    ``first_failure_at``, ``confirmed_at``: when the first failed run of the current failed streak ended, and the one
+    that confirmed it; None without one. What a dependency says counts only from a run that started then or later.
+    ``page_streak``, ``first_page_at``, ``page_confirmed_at``: the same three for failed runs of page severity alone,
+    so that a ticket that has been open for weeks does not turn into a page by one lost packet.
     ``alerting``: latched from confirmed failed until confirmed ok; ``severity`` is the worst since then.
     ``caused_by``: the failing dependency that explains this failure; while it is set, alerting neither starts nor
     rises to a page.
@@ -36,9 +36,11 @@ class ProbeState:
     failed_streak: int = 0
     ok_streak: int = 0
     unknown_streak: int = 0
-    failure_at: float | None = None
+    first_failure_at: float | None = None
+    confirmed_at: float | None = None
     page_streak: int = 0
-    page_failure_at: float | None = None
+    first_page_at: float | None = None
+    page_confirmed_at: float | None = None
     alerting: bool = False
     alerting_since: float | None = None
     severity: Severity | None = None

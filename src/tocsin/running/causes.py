@@ -7,8 +7,9 @@ A confirmed failure starts to alert unless something holds it back:
    or it recovers from a cause of its own (3). Unknown is not a cause.
    A dependency that is worth a ticket explains no page. Dependencies that only ever fail without being confirmed are
    waited for no longer than they would have taken to confirm it; one that recovers, for as long as that should take.
-2. A dependency has not been looked at since this failure was confirmed, or since a restart. The wait is bounded: by the
-   timeout of the dependency and `GRACE_SECONDS`.
+2. A dependency has not been looked at since this failure was known, or since a restart. The wait is bounded: by the
+   timeout of the dependency and `GRACE_SECONDS`. When the failure is confirmed it is asked again, because a fault may
+   come piece by piece; that answer is waited for no longer than `GRACE_SECONDS`.
 3. Its cause has recovered, and it has not failed ``failures_to_fail`` times since: what recovers takes its effects
    along, a little later. This wait is bounded too, so that an effect that flaps from then on is heard.
 4. A maintenance window is open.
@@ -25,6 +26,7 @@ from math import inf
 from typing import NamedTuple
 
 from tocsin.model import ProbeSpec, ProbeState, Severity, Status
+from tocsin.running.confirmation import NO_FAILURE
 from tocsin.running.graph import Graph
 from tocsin.running.maintenance import open_until
 
@@ -83,9 +85,7 @@ def judge(name: str, graph: Graph, states: Mapping[str, ProbeState], now: float,
         recovered = cause not in _bad(name, graph, states, Severity.TICKET, now, up_since)
         if state.waiting_since is None and recovered:
             # Failures while the cause was bad say nothing about now.
-            state = replace(
-                state, waiting_since=now, failed_streak=0, failure_at=None, page_streak=0, page_failure_at=None
-            )
+            state = replace(state, waiting_since=now, **NO_FAILURE)
             return Judgement(state, again=True)
 
     if state.status is not Status.FAILED or not state.failed_streak:
@@ -111,8 +111,14 @@ def in_question(state: ProbeState) -> bool:
 
 
 def failing_since(state: ProbeState) -> float | None:
-    """From when on a dependency must have been looked at to say something about this failure; None without one."""
-    return state.page_failure_at if state.page_streak else state.failure_at
+    """From when on there is this failure; None without one. A dependency says something about it from then on."""
+    return state.first_page_at if state.page_streak else state.first_failure_at
+
+
+def asks_since(state: ProbeState) -> float | None:
+    """From when on dependencies must have been looked at for this failure to be judged: its latest question."""
+    confirmed_at = state.page_confirmed_at if state.page_streak else state.confirmed_at
+    return failing_since(state) if confirmed_at is None else confirmed_at
 
 
 def wants_retry(state: ProbeState, spec: ProbeSpec) -> bool:
@@ -168,20 +174,21 @@ def _stale(
     now: float,
     up_since: float,
 ) -> dict[str, float]:
-    """The dependencies without a result as fresh as the failure and this process, each with the end of the wait for it.
+    """The dependencies without a result as fresh as the question and this process, and when the wait for each ends.
 
     A clock that was set back ends the wait: nothing would look fresh for as long as it lost.
     """
-    since = failing_since(states[name])
-    if since is None or now < since:
+    since, asked = failing_since(states[name]), asks_since(states[name])
+    if since is None or asked is None or now < since:
         return {}
-    since = max(since, up_since)
+    since, asked = max(since, up_since), max(asked, up_since)
     stale = {}
     for dependency in graph.dependencies(name):
         looked_at = states[dependency].last_run_at
-        if looked_at is not None and looked_at >= since:
+        if looked_at is not None and looked_at >= asked:
             continue
-        until = since + graph.specs[dependency].timeout + GRACE_SECONDS
+        answered = looked_at is not None and looked_at >= since
+        until = (asked if answered else since + graph.specs[dependency].timeout) + GRACE_SECONDS
         if now < until:
             stale[dependency] = until
     return stale

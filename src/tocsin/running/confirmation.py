@@ -15,12 +15,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from tocsin.model import ProbeSpec, ProbeState, Run, Severity, Status
 
 LEARNED_WITHIN_SECONDS = 1.0
 """What may pass between the end of a run and its news."""
+
+
+NO_FAILURE: Mapping[str, Any] = {
+    "failed_streak": 0,
+    "first_failure_at": None,
+    "confirmed_at": None,
+    "page_streak": 0,
+    "first_page_at": None,
+    "page_confirmed_at": None,
+}
+"""The fields of a state that count failures, when there are none."""
+
+
+class _Streak(NamedTuple):
+    """Failed runs in a row: how many, when the first ended, and the one that confirmed the failure."""
+
+    length: int = 0
+    first_at: float | None = None
+    confirmed_at: float | None = None
+
+    def longer(self, ended_at: float, needed: int, anew: bool) -> _Streak:
+        """With one more run. ``anew``: whatever was confirmed before has been in doubt since."""
+        length = self.length + 1
+        confirmed_at = ended_at if anew or self.confirmed_at is None else self.confirmed_at
+        return _Streak(length, self.first_at if self.length else ended_at, confirmed_at if length >= needed else None)
 
 
 def advance(state: ProbeState, run: Run, spec: ProbeSpec) -> ProbeState:
@@ -47,28 +72,28 @@ def _counted(state: ProbeState, run: Run, ended_at: float, spec: ProbeSpec) -> d
             "last_ok_at": run.started_at,
             "ok_streak": state.ok_streak + 1,
             "unknown_streak": 0,
-            "failed_streak": 0,
-            "failure_at": None,
-            "page_streak": 0,
-            "page_failure_at": None,
+            **NO_FAILURE,
         }
     if status is Status.UNKNOWN:
         return {**seen, "ok_streak": 0, "unknown_streak": state.unknown_streak + 1}
     if state.waiting_since is not None and run.started_at < state.waiting_since <= ended_at + LEARNED_WITHIN_SECONDS:
         # Begun while its cause was bad and heard of after: it says nothing about now.
         return {**seen, "ok_streak": 0, "unknown_streak": 0, "failed_streak": state.failed_streak}
-    # The first one finds the cause early; the one that confirms asks again, because a fault may come piece by piece.
-    asks = (1, spec.failures_to_fail)
-    failed_streak = state.failed_streak + 1
-    page_streak = state.page_streak + 1 if run.outcome.severity is Severity.PAGE else 0
+    needed, anew = spec.failures_to_fail, state.status is not Status.FAILED
+    failed = _Streak(state.failed_streak, state.first_failure_at, state.confirmed_at).longer(ended_at, needed, anew)
+    page = _Streak()
+    if run.outcome.severity is Severity.PAGE:
+        page = _Streak(state.page_streak, state.first_page_at, state.page_confirmed_at).longer(ended_at, needed, anew)
     return {
         **seen,
         "ok_streak": 0,
         "unknown_streak": 0,
-        "failed_streak": failed_streak,
-        "failure_at": ended_at if failed_streak in asks else state.failure_at,
-        "page_streak": page_streak,
-        "page_failure_at": (ended_at if page_streak in asks else state.page_failure_at) if page_streak else None,
+        "failed_streak": failed.length,
+        "first_failure_at": failed.first_at,
+        "confirmed_at": failed.confirmed_at,
+        "page_streak": page.length,
+        "first_page_at": page.first_at,
+        "page_confirmed_at": page.confirmed_at,
     }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tocsin.model import ProbeState, Run
-from tocsin.running.causes import failing_since, in_question, judge, wants_retry
+from tocsin.running.causes import asks_since, in_question, judge, wants_retry
 from tocsin.running.confirmation import advance
 from tocsin.running.graph import Graph
 
@@ -82,7 +82,7 @@ class Verdicts:
     def _judge(self, name: str, now: float, consequences: Consequences) -> None:
         judgement = judge(name, self.graph, self.states, now, self.up_since)
         self._put(name, judgement.state, consequences)
-        since = failing_since(judgement.state)
+        since = asks_since(judgement.state)
         for dependency in judgement.check:
             consequences.check[dependency] = max(since or now, consequences.check.get(dependency, 0.0))
         if judgement.again:

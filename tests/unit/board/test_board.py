@@ -59,12 +59,25 @@ def path(tmp_path: Path) -> Path:
     [
         ProbeState(),
         alerting(),
-        replace(alerting(), caused_by="database", waiting_since=3.5, last_ok_at=1.0, failure_at=2.0),
+        replace(
+            alerting(), caused_by="database", waiting_since=3.5, last_ok_at=1.0, first_failure_at=2.0, confirmed_at=2.5
+        ),
         ProbeState(findings=(Finding("timeout", Status.UNKNOWN, Severity.TICKET, "ü", 'a "quoted" \udc80 line\n'),)),
     ],
 )
 def test_a_state_comes_back_from_json_as_it_was(state: ProbeState) -> None:
     assert decode_state(encode_state(state)) == state
+
+
+def test_a_state_that_was_written_before_its_confirmation_was_dated_is_read() -> None:
+    written = (
+        '{"status":"failed","detail":"refused","alerting":true,"severity":"page","caused_by":null,"last_status":"failed",'
+        '"findings":[["down","failed","page","",""]],"since":2.0,"first_failure_at":1.0,"first_page_at":1.0,'
+        '"alerting_since":2.0,"waiting_since":null,"last_run_at":2.0,"last_ok_at":null,"failed_streak":2,"page_streak":2,'
+        '"ok_streak":0,"unknown_streak":0}'
+    )
+    state = decode_state(written)
+    assert (state.alerting, state.first_failure_at, state.confirmed_at) == (True, 1.0, None)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "nul", '{"status":"fine"}'])

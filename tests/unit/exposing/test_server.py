@@ -530,6 +530,34 @@ def test_it_stops_with_every_connection_closed_though_a_client_never_says_goodby
     assert [str(warning.message) for warning in warned] == []
 
 
+def test_it_stops_while_it_answers_one_tls_client_and_another_says_goodbye(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    authority.issue("server")
+    web_config = tmp_path / "web.yml"
+    web_config.write_text("tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n")
+    rendering, ended = threading.Event(), threading.Event()
+
+    def slow() -> dict[str, Entry]:
+        rendering.set()
+        ended.wait(10)
+        return {}
+
+    with serving(replace(gallery.site(), entries=slow), web_config) as server:
+        idle = http.client.HTTPSConnection("localhost", server.port, timeout=10, context=authority.client())
+        idle.request("GET", "/-/healthy")
+        assert idle.getresponse().read()
+        scrape = threading.Thread(target=ask, args=(server, "/metrics"), kwargs={"tls": authority.client()})
+        scrape.start()
+        assert rendering.wait(10)
+        server.begin_to_stop()
+        assert idle.sock is not None
+        assert idle.sock.recv(1) == b""
+        idle.close()
+        time.sleep(0.1)
+        ended.set()
+        scrape.join()
+
+
 def test_a_certificate_with_a_comment_in_any_encoding_is_served(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     authority.issue("server")

@@ -89,21 +89,30 @@ def test_a_status_dates_from_the_end_of_the_run_that_confirmed_it() -> None:
     assert after("uu", ProbeState()).since == 111.0
 
 
-def test_a_failure_dates_from_the_end_of_its_first_run_and_then_of_the_one_that_confirms_it() -> None:
-    assert after("F").failure_at == 101.0
-    assert after("Fu").failure_at == 101.0
-    assert after("FuF").failure_at == 121.0
-    assert after("FuFF").failure_at == 121.0
-    assert after("FoF").failure_at == 121.0
-    assert after("Fo").failure_at is None
+def test_a_failure_dates_from_the_end_of_the_first_failed_run_of_its_streak() -> None:
+    assert after("F").first_failure_at == 101.0
+    assert after("FuF").first_failure_at == 101.0
+    assert after("FoF").first_failure_at == 121.0
+    assert after("Fo").first_failure_at is None
+
+
+def test_a_failure_is_confirmed_at_the_end_of_the_run_that_does_it_and_again_once_it_was_in_doubt() -> None:
+    assert after("F").confirmed_at is None
+    assert after("FuF").confirmed_at == 121.0
+    assert after("FuFF").confirmed_at == 121.0
+    assert after("FFuF").confirmed_at == 111.0
+    assert after("FFuuF").confirmed_at == 141.0
+    assert after("FFo").confirmed_at is None
+    assert (after("LF").confirmed_at, after("LF").page_confirmed_at) == (111.0, None)
+    assert (after("LFF").confirmed_at, after("LFF").page_confirmed_at) == (111.0, 121.0)
+    assert after("LFFL").page_confirmed_at is None
 
 
 def test_page_failures_are_counted_by_themselves() -> None:
-    assert (after("LLL").page_streak, after("LLL").page_failure_at) == (0, None)
-    assert (after("LLF").page_streak, after("LLF").page_failure_at) == (1, 121.0)
-    assert (after("FuF").page_streak, after("FuF").page_failure_at) == (2, 121.0)
-    assert (after("FFF").page_streak, after("FFF").page_failure_at) == (3, 111.0)
-    assert (after("FFL").page_streak, after("FFL").page_failure_at) == (0, None)
+    assert (after("LLL").page_streak, after("LLL").first_page_at) == (0, None)
+    assert (after("LLF").page_streak, after("LLF").first_page_at) == (1, 121.0)
+    assert (after("FuF").page_streak, after("FuF").first_page_at) == (2, 101.0)
+    assert (after("FFL").page_streak, after("FFL").first_page_at) == (0, None)
 
 
 ALERTING = ProbeState(

@@ -88,6 +88,7 @@ class World:
         self.verdicts = Verdicts(START)
         self.verdicts.configure(self.graph, lambda _: ProbeState())
         self.reviews: dict[str, float] = {}
+        self.confirmed_at: dict[tuple[str, Severity], float] = {}
 
     @property
     def states(self) -> dict[str, ProbeState]:
@@ -99,10 +100,23 @@ class World:
         if step.outcome is None:
             consequences = self.verdicts.review(name, self.now)
         else:
+            before = self.states[name]
             run = Run(name, OUTCOMES[step.outcome], self.now - step.took, step.took, "t", "r")
             consequences = self.verdicts.learn(run, self.now)
+            self._remember(name, before, self.states[name])
         self._note(consequences)
         return name
+
+    def _remember(self, name: str, before: ProbeState, after: ProbeState) -> None:
+        """When a failure, or one of page severity, was confirmed by the run that has just ended."""
+        needed = self.specs[name].failures_to_fail
+        streaks = {
+            Severity.TICKET: (before.failed_streak, after.failed_streak),
+            Severity.PAGE: (before.page_streak, after.page_streak),
+        }
+        for severity, (was, now) in streaks.items():
+            if now >= needed and now > was and (was < needed or before.status is not Status.FAILED):
+                self.confirmed_at[name, severity] = self.now
 
     def review_until(self, moment: float) -> None:
         """Judges again what was to be judged again before ``moment``, as the scheduler's timers do."""
@@ -161,18 +175,23 @@ class World:
 
     def failing_since(self, name: str) -> float:
         state = self.states[name]
-        since = state.page_failure_at if state.severity is Severity.PAGE else state.failure_at
+        since = state.first_page_at if state.severity is Severity.PAGE else state.first_failure_at
         assert since is not None
         return since
 
     def not_looked_at(self, name: str) -> list[str]:
-        """The dependencies whose latest run began before the failure was known, while there is time to wait."""
-        since = self.failing_since(name)
+        """The dependencies whose latest run began before the failure was known, or confirmed, while there is time to
+        wait."""
+        severity = self.states[name].severity
+        assert severity is not None
+        since = max(self.failing_since(name), self.verdicts.up_since)
+        confirmed_at = max(self.confirmed_at[name, severity], self.verdicts.up_since)
+        looked_at = {each: self.states[each].last_run_at or 0.0 for each in ancestors(name, self.specs)}
         return [
-            dependency
-            for dependency in ancestors(name, self.specs)
-            if (self.states[dependency].last_run_at or 0.0) < max(since, self.verdicts.up_since)
-            and self.now < max(since, self.verdicts.up_since) + TIMEOUT + GRACE_SECONDS
+            each
+            for each, at in looked_at.items()
+            if (at < since and self.now < since + TIMEOUT + GRACE_SECONDS)
+            or (since <= at < confirmed_at and self.now < confirmed_at + GRACE_SECONDS)
         ]
 
 
