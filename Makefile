@@ -55,7 +55,10 @@ lint: setup ## ruff, mypy strict, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-test-fast: lint ## lint and unit tests, no servers, under a minute
+test-fast: setup ## lint and unit tests, no servers, under a minute
+	@$(MAKE) --no-print-directory --jobs=2 lint unit
+
+unit: setup
 	$(BIN)/pytest tests/unit tests/contract -m "not long and not estate and not thorough" -n 2
 
 estate: setup ## install and cache the real servers that tests use
@@ -70,4 +73,4 @@ test-long: lint estate ## soaks and ten thousands of examples
 clean: ## remove what was built in the checkout
 	rm -rf $(VENV) .mypy_cache .ruff_cache .run dist
 
-.PHONY: help setup run lock docs dashboards pictures format lint test-fast estate test test-long clean
+.PHONY: help setup run lock docs dashboards pictures format lint unit test-fast estate test test-long clean

@@ -63,7 +63,7 @@ alert lacks the label, nothing is caused. One that comes without it ends the dri
 ## The catalogue
 
 Times are seconds from fault to page, as last measured: on the sandbox with probes every 5 s, on the real servers of
-both platforms with probes every 3 to 5 s. *Long*: rung on real servers in `make test-long` only; [faults.md](faults.md)
+both platforms with probes every 5 s. *Long*: rung on real servers in `make test-long` only; [faults.md](faults.md)
 has what the board shows of it. A dash: not drilled there; *silent*: nothing may ring, and nothing did.
 """
 

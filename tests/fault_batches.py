@@ -41,10 +41,13 @@ ASKS = {
     "alexandria-audit-logs": ["alexandria-pods"],
 }
 """Probes that cannot tell anything while others fail, although these explain none of their failures."""
-HIDING = ({"license-expired", "license-used-up"},)
-"""Faults of which one hides the other: an ended grant has nothing left that could be used up."""
+HIDING = ({"license-expired", "license-used-up"}, {"certificates-unanchored", "verification-invented"})
+"""Faults of which one hides the other, or changes what it shows: an ended grant has nothing left that could be used up; an
+invented anchor is looked up on the chain once it is the only one."""
 
 
+DEVELOPS = {"wal-not-archived": 10.0}
+"""Seconds that must pass until it is a fault: what is not archived for so long."""
 AT_ONCE = 18
 
 

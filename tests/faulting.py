@@ -72,6 +72,7 @@ class Faulting:
     ``missing``: probes that cannot tell here, because a contract is missing or what they look at cannot be had.
     ``asks``: by probe those without which it cannot tell anything, although they explain none of its failures.
     ``effects``: by fault the probes that must fail too, for which reason, and say that they are an effect.
+    ``develops``: by fault the seconds that must pass until it is one.
     """
 
     daemon: Daemon
@@ -79,6 +80,7 @@ class Faulting:
     missing: frozenset[str] = frozenset()
     asks: Mapping[str, Sequence[str]] = field(default_factory=dict)
     effects: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    develops: Mapping[str, float] = field(default_factory=dict)
     seen: list[Seen] = field(default_factory=list)
     _caused: Event = field(default_factory=Event)
 
@@ -137,7 +139,8 @@ class Faulting:
                 told = (probe["status"], probe["reason"]) == (seen.shown.status, seen.shown.reason)
                 if told and seen.seconds is None:
                     ended = probe["started_at"] + probe["duration_seconds"]
-                    seen.seconds = max(0.0, ended - began[seen.drill.name])
+                    since = began[seen.drill.name] + self.develops.get(seen.drill.name, 0.0)
+                    seen.seconds = max(0.0, ended - since)
                 state = probe["state"]
                 seen.confirmed = (state["status"], state["reason"]) == (seen.shown.status, seen.shown.reason)
             waiting = [seen for seen in waiting if not seen.confirmed]

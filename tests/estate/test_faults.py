@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from tests import alexandria_actions, wipe_actions
-from tests.fault_batches import ASKS, EFFECTS, shipped_probes, together
+from tests.fault_batches import ASKS, DEVELOPS, EFFECTS, shipped_probes, together
 from tests.faulting import ROOT, Faulting
 from tests.platforms import Platforms, both
 from tocsin.model import CommonReason
@@ -64,7 +64,7 @@ def platforms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platforms]:
 
 @pytest.fixture(scope="module")
 def faulting(platforms: Platforms) -> Iterator[Faulting]:
-    found = Faulting(platforms.daemon, platforms.act, platforms.missing, ASKS, EFFECTS)
+    found = Faulting(platforms.daemon, platforms.act, platforms.missing, ASKS, EFFECTS, DEVELOPS)
     yield found
     found.record("wipe", OF_WIPE)
     found.record("alexandria", OF_ALEXANDRIA)

@@ -116,9 +116,11 @@ def failing_since(state: ProbeState) -> float | None:
 
 
 def asks_since(state: ProbeState) -> float | None:
-    """From when on dependencies must have been looked at for this failure to be judged: its latest question."""
-    confirmed_at = state.page_confirmed_at if state.page_streak else state.confirmed_at
-    return failing_since(state) if confirmed_at is None else confirmed_at
+    """From when on dependencies must have been looked at for this failure to be judged: since it was known, and since
+    it was confirmed."""
+    since = failing_since(state)
+    confirmed = (at for at in (state.confirmed_at, state.page_confirmed_at) if at is not None)
+    return None if since is None else max((since, *confirmed))
 
 
 def wants_retry(state: ProbeState, spec: ProbeSpec) -> bool:
@@ -179,7 +181,7 @@ def _stale(
     A clock that was set back ends the wait: nothing would look fresh for as long as it lost.
     """
     since, asked = failing_since(states[name]), asks_since(states[name])
-    if since is None or asked is None or now < since:
+    if since is None or asked is None or now < asked:
         return {}
     since, asked = max(since, up_since), max(asked, up_since)
     stale = {}
@@ -187,10 +189,12 @@ def _stale(
         looked_at = states[dependency].last_run_at
         if looked_at is not None and looked_at >= asked:
             continue
-        answered = looked_at is not None and looked_at >= since
-        until = (asked if answered else since + graph.specs[dependency].timeout) + GRACE_SECONDS
-        if now < until:
-            stale[dependency] = until
+        until = since + graph.specs[dependency].timeout
+        if looked_at is not None and looked_at >= since:
+            # It has answered once; nothing is held back for long because it is slow.
+            until = min(until, asked)
+        if now < until + GRACE_SECONDS:
+            stale[dependency] = until + GRACE_SECONDS
     return stale
 
 

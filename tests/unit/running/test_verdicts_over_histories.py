@@ -182,16 +182,19 @@ class World:
     def not_looked_at(self, name: str) -> list[str]:
         """The dependencies whose latest run began before the failure was known, or confirmed, while there is time to
         wait."""
-        severity = self.states[name].severity
+        state = self.states[name]
+        # What fails as a page is asked about as a page, also when it is told as a ticket so far.
+        severity, known_at = state.severity, state.first_page_at if state.page_streak else state.first_failure_at
         assert severity is not None
-        since = max(self.failing_since(name), self.verdicts.up_since)
+        assert known_at is not None
+        since = max(known_at, self.verdicts.up_since)
         confirmed_at = max(self.confirmed_at[name, severity], self.verdicts.up_since)
         looked_at = {each: self.states[each].last_run_at or 0.0 for each in ancestors(name, self.specs)}
         return [
             each
             for each, at in looked_at.items()
             if (at < since and self.now < since + TIMEOUT + GRACE_SECONDS)
-            or (since <= at < confirmed_at and self.now < confirmed_at + GRACE_SECONDS)
+            or (since <= at < confirmed_at and self.now < min(since + TIMEOUT, confirmed_at) + GRACE_SECONDS)
         ]
 
 
