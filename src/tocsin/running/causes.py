@@ -9,7 +9,8 @@ A confirmed failure starts to alert unless something holds it back:
    waited for no longer than they would have taken to confirm it; one that recovers, for as long as that should take.
 2. A dependency has not been looked at since this failure was known, or since a restart. The wait is bounded: by the
    timeout of the dependency and `GRACE_SECONDS`. When the failure is confirmed it is asked again, because a fault may
-   come piece by piece; that answer is waited for no longer than `GRACE_SECONDS`.
+   come piece by piece; that answer is waited for no longer than `GRACE_SECONDS`, nor than a part of the interval, so
+   that what is ok now and then is heard before it is.
 3. Its cause has recovered, and it has not failed ``failures_to_fail`` times since: what recovers takes its effects
    along, a little later. This wait is bounded too, so that an effect that flaps from then on is heard.
 4. A maintenance window is open.
@@ -189,12 +190,12 @@ def _stale(
         looked_at = states[dependency].last_run_at
         if looked_at is not None and looked_at >= asked:
             continue
-        until = since + graph.specs[dependency].timeout
-        if looked_at is not None and looked_at >= since:
-            # It has answered once; nothing is held back for long because it is slow.
-            until = min(until, asked)
-        if now < until + GRACE_SECONDS:
-            stale[dependency] = until + GRACE_SECONDS
+        until = asked + min(GRACE_SECONDS, graph.specs[name].every / 4)
+        if looked_at is None or looked_at < since:
+            # It has not answered even once.
+            until = max(until, since + graph.specs[dependency].timeout + GRACE_SECONDS)
+        if now < until:
+            stale[dependency] = until
     return stale
 
 

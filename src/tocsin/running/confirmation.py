@@ -42,12 +42,10 @@ class _Streak(NamedTuple):
     confirmed_at: float | None = None
 
     def longer(self, ended_at: float, needed: int, anew: bool) -> _Streak:
-        """With one more run. ``anew``: what was confirmed before has been in doubt since, and is dated from now."""
+        """With one more run. ``anew``: what was confirmed before has been in doubt since."""
         length = self.length + 1
-        if not self.length or (anew and self.confirmed_at is not None):
-            return _Streak(length, ended_at, ended_at if length >= needed else None)
-        confirmed_at = ended_at if self.confirmed_at is None else self.confirmed_at
-        return _Streak(length, self.first_at, confirmed_at if length >= needed else None)
+        confirmed_at = ended_at if anew or self.confirmed_at is None else self.confirmed_at
+        return _Streak(length, self.first_at if self.length else ended_at, confirmed_at if length >= needed else None)
 
 
 def advance(state: ProbeState, run: Run, spec: ProbeSpec) -> ProbeState:

@@ -95,22 +95,50 @@ def test_a_second_answer_is_not_waited_for_as_long_as_the_first() -> None:
     assert story.alerting() == {"realm"}
 
 
-@pytest.mark.parametrize("took", [None, 8.0])
+@pytest.mark.parametrize(("every", "took"), [(10.0, 6.0), (15.0, 8.0), (15.0, None)])
 def test_an_effect_that_is_confirmed_again_and_again_is_heard_though_a_dependency_is_slow_or_silent(
-    took: float | None,
+    every: float, took: float | None
 ) -> None:
     """Two failed runs, then one that is ok: each time the dependencies are asked anew."""
-    story = Story(spec("slow", timeout=9.0), spec("flaps", "slow", every=15.0))
+    story = Story(spec("slow", timeout=9.0), spec("flaps", "slow", every=every))
+    reviews: dict[str, float | None] = {}
+
+    def review_until(moment: float) -> None:
+        while (at := reviews.get("flaps")) is not None and at < moment:
+            reviews.update(story.verdicts.review("flaps", at).review)
+
+    def run(at: float, name: str, code: str, took: float = 0.0) -> None:
+        review_until(at)
+        reviews.update(story.run(at, name, code, took).review)
+
     for cycle in range(3):
-        began = 100.0 + 20 * cycle
-        story.run(began, "flaps", "page")
-        story.run(began + 5, "flaps", "page")
+        began = 100.0 + 2 * every * cycle
+        run(began, "flaps", "page")
+        run(began + 5, "flaps", "page")
         if took is not None:
-            story.run(began + took, "slow", "ok", took=took)
-            story.verdicts.review("flaps", began + 5 + GRACE_SECONDS)
-        story.verdicts.review("flaps", began + 9 + GRACE_SECONDS)
-        story.run(began + 15, "flaps", "ok")
+            run(began + took, "slow", "ok", took)
+        run(began + every, "flaps", "ok")
     assert story.alerting() == {"flaps"}
+
+
+def test_what_fails_and_then_cannot_tell_in_turns_is_heard_behind_a_slow_dependency() -> None:
+    story = Story(spec("slow", timeout=45.0), spec("turns", "slow", failures_to_fail=1))
+    for cycle in range(3):
+        began = 100.0 + 60 * cycle
+        story.run(began, "turns", "page")
+        story.verdicts.review("turns", began + GRACE_SECONDS)
+        story.run(began + 30, "turns", "unknown")
+        story.run(began + 40, "slow", "ok", took=40.0)
+    assert story.alerting() == {"turns"}
+
+
+def test_a_cause_that_comes_late_is_seen_also_by_an_effect_whose_runs_time_out() -> None:
+    story = Story(spec("ready"), spec("license", "ready"))
+    story.run(100, "license", "page", took=5.0)
+    story.run(100.2, "ready", "ok")
+    assert story.run(110, "license", "page", took=5.0).check == {"ready": 110}
+    story.run(110.2, "ready", "page")
+    assert (story["license"].caused_by, story.alerting()) == ("ready", set())
 
 
 def test_what_is_confirmed_again_after_nobody_could_tell_asks_again() -> None:

@@ -194,7 +194,7 @@ class World:
             each
             for each, at in looked_at.items()
             if (at < since and self.now < since + TIMEOUT + GRACE_SECONDS)
-            or (since <= at < confirmed_at and self.now < min(since + TIMEOUT, confirmed_at) + GRACE_SECONDS)
+            or (at < confirmed_at and self.now < confirmed_at + min(GRACE_SECONDS, EVERY / 4))
         ]
 
 
