@@ -277,7 +277,7 @@ def roll_back(estate: WipeEstate) -> None:
     number = estate.query(f"SELECT anchor_tx_hash FROM certificates WHERE id = '{certificate}'")[0][0]
     until(lambda: estate.anvil.rpc("eth_getTransactionReceipt", number), "the anchor to be mined")
     mined = int(estate.anvil.rpc("eth_getTransactionReceipt", number)["blockNumber"], 16)
-    estate.anvil.rpc("anvil_rollback", estate.anvil.block_number() - mined + 1)
+    estate.anvil.roll_back(estate.anvil.block_number() - mined + 1)
 
 
 # Public verification

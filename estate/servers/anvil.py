@@ -6,6 +6,7 @@ Facts: `anvil --help`, Foundry documentation "anvil", "Custom methods" (`anvil_*
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -78,6 +79,12 @@ class Anvil(Server):
     def mine(self, blocks: int = 1) -> None:
         """Mine blocks now."""
         self.rpc("anvil_mine", hex(blocks))
+
+    def roll_back(self, blocks: int) -> None:
+        """Lose the newest blocks. Those that come have the time of now: by itself the node goes on from the time of the
+        last block that is left, and stays behind."""
+        self.rpc("anvil_rollback", blocks)
+        self.rpc("evm_setTime", int(time.time()))
 
     def set_mining(self, *, automatic: bool = False, every_seconds: int = 0) -> None:
         """How blocks come from now on: with each transaction, at an interval, or (neither) not at all."""

@@ -52,6 +52,7 @@ def test_every_incident_that_probes_lead_to_is_drilled(shipped: Subject) -> None
 UNDRILLED = {
     "TocsinWipeDownload": "whatever loses a stored file pages as TocsinWipeStoredObject, its cause, and this one waits",
     "TocsinWipeNotReplayable": "its dead letter pages as TocsinWipeDeadLetter, and the ticket waits behind that page",
+    "TocsinWipeAnchorNotReplayable": "its dead letter pages as TocsinWipeDeadLetter, of another incident, and is drilled there",
     "TocsinWipeSmoke": "off unless asked for, because it submits a proof",
     "TocsinWipeVerificationLimits": "a setting of the platform's own environment file: no server can be made to show it",
     "TocsinAlexandriaVault": "off unless the platform has a Vault",
