@@ -65,7 +65,7 @@ estate: setup ## install and cache the real servers that tests use
 	$(BIN)/python -m estate.install all
 
 test: lint estate ## everything, on real servers too
-	$(BIN)/pytest -m "not long" -n 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -m "not long" -n 3 --dist loadfile --no-loadscope-reorder
 
 test-long: lint estate ## soaks and ten thousands of examples
 	$(BIN)/pytest -m long

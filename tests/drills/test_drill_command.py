@@ -43,6 +43,7 @@ def test_two_faults_under_a_real_prometheus_pass_and_are_reported(tmp_path: Path
     assert [case.get("name") for case in ElementTree.parse(junit).iter("testcase")] == list(TWO)
 
 
+@pytest.mark.long
 def test_without_prometheus_the_metrics_judge_and_it_says_so() -> None:
     ended = drill(TWO[0], "--no-prometheus")
     assert ended.returncode == 0, ended.stderr[-2000:]
