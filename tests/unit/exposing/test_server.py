@@ -553,7 +553,7 @@ def test_it_stops_while_it_answers_one_tls_client_and_another_says_goodbye(tmp_p
         assert idle.sock is not None
         assert idle.sock.recv(1) == b""
         idle.close()
-        time.sleep(0.1)
+        time.sleep(0.1)  # its connection is over before the server has cleaned up
         ended.set()
         scrape.join()
 
