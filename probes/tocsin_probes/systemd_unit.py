@@ -223,7 +223,7 @@ async def _run(command: Sequence[str], limit: int) -> Done:
     errors = asyncio.ensure_future(process.stderr.read(4096))
     try:
         output = bytearray()
-        while len(output) <= limit and (chunk := await process.stdout.read(1 << 16)):
+        while (room := limit + 1 - len(output)) > 0 and (chunk := await process.stdout.read(min(room, 1 << 16))):
             output += chunk
         cut = len(output) > limit
         if not cut:

@@ -58,7 +58,8 @@ def judge(folder: Path, file: str, mutant: Mutant) -> bool:
 
 def concerned(rule: Rule, mutant: Mutant) -> bool:
     """Whether the mutant can be seen by it: evaluating every other alert would only take its time."""
-    return "record" in rule or "record" in mutant.rule or rule["alert"] == mutant.name
+    looks_at_alerts = "ALERTS{" in mutant.rule["expr"]
+    return "record" in rule or "record" in mutant.rule or rule["alert"] == mutant.name or looks_at_alerts
 
 
 def with_mutant(rule: Rule, mutant: Mutant) -> Rule:

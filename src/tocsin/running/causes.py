@@ -34,6 +34,10 @@ from tocsin.running.maintenance import open_until
 GRACE_SECONDS = 5.0
 """What a run may take beyond its timeout: to be scheduled, to get its permits, to be recorded."""
 
+RECOVERY_STEP_SECONDS = 300.0
+"""The longest interval that counts when a recovery is waited for: a probe that runs each hour is looked at when its cause
+recovers, and what depends on it is not to be silent for hours."""
+
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
@@ -236,5 +240,6 @@ def _recovers_until(spec: ProbeSpec, state: ProbeState, now: float, up_since: fl
     """When a probe whose cause has recovered should have too; None when that is past, or nothing is waited for."""
     if state.waiting_since is None:
         return None
-    until = max(state.waiting_since, up_since) + (spec.failures_to_fail + spec.successes_to_recover) * spec.every
+    steps = spec.failures_to_fail + spec.successes_to_recover
+    until = max(state.waiting_since, up_since) + steps * min(spec.every, RECOVERY_STEP_SECONDS)
     return until if state.waiting_since <= now < until else None

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tocsin.model import Finding, MaintenanceWindow, Outcome, ProbeSpec, ProbeState, Run, Severity, Status
-from tocsin.running.causes import GRACE_SECONDS
+from tocsin.running.causes import GRACE_SECONDS, RECOVERY_STEP_SECONDS
 from tocsin.running.graph import Graph
 from tocsin.running.verdicts import Consequences, Verdicts
 
@@ -610,6 +610,25 @@ def test_an_effect_waits_for_what_is_in_between_to_recover_too_after_a_long_outa
         story.run(at, "token", "ok")
     assert story.alerting() == set()
     assert story["token"].status is Status.OK
+
+
+def test_what_is_in_between_and_runs_each_hour_does_not_hold_an_effect_back_for_hours() -> None:
+    story = Story(spec("api"), spec("upload", "api", every=3600.0), spec("certified", "upload", every=300.0))
+    for at in (100, 105):
+        for name in ("certified", "upload", "api"):
+            story.run(at, name, "page")
+    for at in (110, 115):
+        story.run(at, "api", "ok")
+    story.run(116, "upload", "ok")  # the next one comes in an hour
+    recovered = story["upload"].waiting_since
+    assert story["upload"].status is Status.FAILED and recovered is not None
+    bound = recovered + 4 * RECOVERY_STEP_SECONDS
+    for at in (120, 125, bound - 1):
+        story.run(at, "certified", "page")
+    assert story.alerting() == set()
+    for at in (bound + 1, bound + 2, bound + 7, bound + 13):  # it asks, and nobody answers
+        story.run(at, "certified", "page")
+    assert story.alerting() == {"certified"}
 
 
 def test_a_dependency_in_between_that_flaps_with_its_own_cannot_hold_an_effect_back_for_ever() -> None:

@@ -86,8 +86,12 @@ class Subject:
         return found
 
     def alerting(self, rule: Rule) -> list[Selector]:
-        """The selectors by which an alert pages on probes; empty for any other alert."""
-        return [selector for selector in parse(rule.expr).selectors if selector.metric in ALERTING]
+        """The selectors by which an alert pages on probes; empty for any other alert, and for one that looks at what
+        fires: it takes what others leave, whichever those are."""
+        selectors = parse(rule.expr).selectors
+        if any(selector.metric == "ALERTS" for selector in selectors):
+            return []
+        return [selector for selector in selectors if selector.metric in ALERTING]
 
     def about(self, rule: Rule) -> list[ProbeSpec]:
         """The probes that an alert can be about: those that its first selector finds, when its result names them."""
