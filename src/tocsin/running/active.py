@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Self
 
@@ -10,8 +10,8 @@ from tocsin.model import ProbeSpec, Secret
 from tocsin.model.redaction import Redactor, secrets_in
 from tocsin.sdk import Probe
 
-_REMEMBERED_SECRETS = 16
-"""Values of secrets that are masked after a rotation, too, because an answer may still quote the one before."""
+_REMEMBERED = 16
+"""Former values of secrets, and values that runs came by, that are masked too: an answer may still quote them."""
 
 
 class ActiveProbe:
@@ -30,7 +30,9 @@ class ActiveProbe:
         self.told: set[str] = set()
         """What has been logged once about this probe and need not be repeated at each run."""
         self._secrets: tuple[Secret, ...] = tuple(secrets_in(spec.settings))
-        self._seen: dict[str, None] = {}
+        self._current: dict[str, None] = {}
+        self._former: list[str] = []
+        self._found: list[str] = []
         self._redactor = Redactor.of(())
 
     @classmethod
@@ -71,22 +73,23 @@ class ActiveProbe:
         return replace(self.spec, source="") == replace(spec, source="")
 
     def redactor(self) -> Redactor:
-        """Masks this probe's secrets: as they are now, and as they were lately."""
-        if not self._secrets:
-            return self._redactor
-        revealed = dict.fromkeys(value for value in map(_reveal, self._secrets) if value)
-        if not revealed.keys() <= self._seen.keys():
-            self._remember(revealed)
+        """Masks this probe's secrets: all as they are now, and some as they were lately."""
+        current = dict.fromkeys(value for value in map(_reveal, self._secrets) if value)
+        if current != self._current:
+            gone = [value for value in self._current if value not in current]
+            self._former = [*gone, *self._former][:_REMEMBERED]
+            self._current = current
+            self._remember()
         return self._redactor
 
     def conceal(self, secret: str) -> None:
         """From now on also masks what a run came by."""
-        if secret not in self._seen:
-            self._remember((secret,))
+        if secret not in self._found:
+            self._found = [secret, *self._found][:_REMEMBERED]
+            self._remember()
 
-    def _remember(self, secrets: Iterable[str]) -> None:
-        self._seen = dict.fromkeys([*secrets, *self._seen][:_REMEMBERED_SECRETS])
-        self._redactor = Redactor.of(self._seen)
+    def _remember(self) -> None:
+        self._redactor = Redactor.of([*self._current, *self._former, *self._found])
 
     def first_time(self, what: str) -> bool:
         """True once for each ``what``, so that a probe that is wrong at each run is logged once."""

@@ -34,9 +34,9 @@ from tocsin.running.maintenance import open_until
 GRACE_SECONDS = 5.0
 """What a run may take beyond its timeout: to be scheduled, to get its permits, to be recorded."""
 
-RECOVERY_STEP_SECONDS = 300.0
-"""The longest interval that counts when a recovery is waited for: a probe that runs each hour is looked at when its cause
-recovers, and what depends on it is not to be silent for hours."""
+LONGEST_STEP_SECONDS = 300.0
+"""The longest interval that counts when something is waited for: what depends on a probe that runs each hour, and is
+not retried because it is costly, is not to be silent for hours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +79,8 @@ def judge(name: str, graph: Graph, states: Mapping[str, ProbeState], now: float,
         held = replace(
             state,
             caused_by=_root(bad, graph, states),
-            # A wait that is over is taken back only for what somebody is told of: whatever takes turns ends it.
-            waiting_since=None if any(states[name].alerting for name in bad) else state.waiting_since,
+            # A wait that is over is taken back only for what somebody is paged for: whatever takes turns ends it.
+            waiting_since=None if any(_pages(states[name]) for name in bad) else state.waiting_since,
         )
         next_at = None if proven else min(enough, *(holds.until for holds in bad.values()))
         return Judgement(held, check, review_at=next_at)
@@ -138,6 +138,10 @@ def wants_retry(state: ProbeState, spec: ProbeSpec) -> bool:
     return state.caused_by is None and 0 < state.page_streak < spec.failures_to_fail
 
 
+def _pages(state: ProbeState) -> bool:
+    return state.alerting and state.severity is Severity.PAGE
+
+
 def _undisturbed(state: ProbeState) -> ProbeState:
     if state.caused_by is None and state.waiting_since is None:
         return state
@@ -169,7 +173,7 @@ def _enough(bad: Mapping[str, _Holds], graph: Graph, since: float | None, up_sin
         return inf
 
     def proof_due(spec: ProbeSpec) -> float:
-        return max(since, up_since) + spec.failures_to_fail * (spec.every + spec.timeout) + GRACE_SECONDS
+        return max(since, up_since) + spec.failures_to_fail * (_step(spec) + spec.timeout) + GRACE_SECONDS
 
     return max(proof_due(graph.specs[name]) if holds.suspected else holds.until for name, holds in bad.items())
 
@@ -208,6 +212,9 @@ def _holds(spec: ProbeSpec, state: ProbeState, level: Severity, now: float, up_s
     is overdue, or not."""
     confirmed = state.alerting or state.status is Status.FAILED
     severity = state.severity if state.alerting else state.findings[0].severity if state.findings else None
+    if state.page_streak >= spec.failures_to_fail:
+        # Whatever is latched or held back: it is worth a page.
+        severity = Severity.PAGE
     if confirmed and (level is Severity.TICKET or severity is not Severity.TICKET):
         # Without a streak it is only not proven well yet: what it has still to recover from is over.
         proven = state.alerting or state.failed_streak > 0
@@ -216,7 +223,7 @@ def _holds(spec: ProbeSpec, state: ProbeState, level: Severity, now: float, up_s
             return _Holds(until)
     if state.last_status is not Status.FAILED or state.last_run_at is None:
         return None
-    overdue = state.last_run_at + spec.every + spec.timeout + GRACE_SECONDS
+    overdue = state.last_run_at + _step(spec) + spec.timeout + GRACE_SECONDS
     explains = level is Severity.TICKET or state.page_streak > 0
     return _Holds(overdue, suspected=True) if explains and now < overdue else None
 
@@ -231,6 +238,11 @@ def _root(bad: Mapping[str, _Holds], graph: Graph, states: Mapping[str, ProbeSta
     return min(roots or bad, key=order)
 
 
+def _step(spec: ProbeSpec) -> float:
+    """How long a run of it is waited for, in seconds."""
+    return min(spec.every, LONGEST_STEP_SECONDS)
+
+
 def _recovery_hold(spec: ProbeSpec, state: ProbeState, now: float, up_since: float) -> list[float]:
     until = _recovers_until(spec, state, now, up_since)
     return [until] if until is not None and state.failed_streak < spec.failures_to_fail else []
@@ -241,5 +253,5 @@ def _recovers_until(spec: ProbeSpec, state: ProbeState, now: float, up_since: fl
     if state.waiting_since is None:
         return None
     steps = spec.failures_to_fail + spec.successes_to_recover
-    until = max(state.waiting_since, up_since) + steps * min(spec.every, RECOVERY_STEP_SECONDS)
+    until = max(state.waiting_since, up_since) + steps * _step(spec)
     return until if state.waiting_since <= now < until else None

@@ -29,7 +29,9 @@ def _open_until(window: MaintenanceWindow, at: float) -> float | None:
             continue
         # Arithmetic on an aware datetime is on the wall clock: 22:00 stays 22:00 when the clocks change at night.
         start = (midnight + timedelta(seconds=window.start)).timestamp()
-        end = (midnight + overnight + timedelta(seconds=window.end)).replace(fold=1).timestamp()
+        # The later one of what that time can be: of an hour that comes twice, and of one that is left out.
+        wall = midnight + overnight + timedelta(seconds=window.end)
+        end = max(wall.replace(fold=fold).timestamp() for fold in (0, 1))
         if start <= at < end:
             return end
     return None

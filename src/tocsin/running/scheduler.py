@@ -12,6 +12,7 @@ import structlog
 
 from tocsin.model import ProbeSpec, ProbeState, Run, Status
 from tocsin.running.active import ActiveProbe
+from tocsin.running.causes import GRACE_SECONDS
 from tocsin.running.graph import Graph
 from tocsin.running.grid import fraction, next_due
 from tocsin.running.heartbeat import Lateness
@@ -31,6 +32,8 @@ HANDOVER_SECONDS = 0.05
 """How long before the next tick a run that still waits for its permits gives up, so that the next one finds it gone."""
 PUNCTUAL_SECONDS = 60.0
 """By how much at most, and by a tenth of its interval, a run may have begun late for the next tick to be in time."""
+CATCH_UP_SECONDS = 60.0
+"""How long at most, spread over all, a run waits that was missed while the process stood still."""
 CLOCK_JUMP_SECONDS = 5.0
 STOP_SECONDS = 2.0
 """How long what is being recorded may take, and what was cancelled to end."""
@@ -99,9 +102,12 @@ class Scheduler:
         self._verdicts.configure(Graph(wanted.values()), self._recorder.state)
         for name in added:
             self._begin(self._slots[name])
-        # After a start nothing is judged before something has been looked at.
-        for name in () if is_first else self._verdicts.in_question():
-            self._review(name)
+        for name in self._verdicts.in_question():
+            if not is_first:
+                self._review(name)
+            elif self._rests(self._slots[name], self._clock.wall()):
+                # After a start nothing is judged before something has been looked at; this one will not be for long.
+                self._review_in(self._slots[name], (self._first_run_within or 0.0) + GRACE_SECONDS)
         await asyncio.gather(*(self._retire(active, task) for active, task in retired))
         return Changes(tuple(added), tuple(changed), tuple(removed))
 
@@ -117,6 +123,8 @@ class Scheduler:
             retired = None
         else:
             slot.active = ActiveProbe.install(spec, self._kinds)
+            # What the former instance left behind is no reason to hold the new one back.
+            slot.leaked = None
             # A run that is over is recorded to its end: what it said of the target is not unsaid.
             retired = (before, None if slot.settling else slot.task)
         if (before.spec.every, before.spec.jitter) != (spec.every, spec.jitter) or retired is not None:
@@ -174,6 +182,8 @@ class Scheduler:
             if late > max(1.0, min(every / 4, 5.0)):
                 # The whole process stood still. To run all that was missed now would be a burst.
                 self._skip(name, LATE)
+                if slot.due_on - self._clock.monotonic() > CATCH_UP_SECONDS:
+                    self._soon(slot, fraction(name) * CATCH_UP_SECONDS)
             else:
                 self._launch(slot, is_extra=False)
 
@@ -251,8 +261,8 @@ class Scheduler:
         name = active.spec.name
         try:
             finished = await self._runner.run(active, self._recorder.memory(name), slot.due_on - HANDOVER_SECONDS)
-            slot.leaked = finished.leaked
             if self._slots.get(name) is slot and slot.active.probe is active.probe:
+                slot.leaked = finished.leaked
                 slot.settling = True
                 await self._settle(slot, finished)
         except NoPermit as refusal:
@@ -301,12 +311,14 @@ class Scheduler:
         for name in consequences.retry:
             self._soon(slots[name], slots[name].active.spec.retry_every)
         for name, at in consequences.review.items():
-            slot = slots[name]
-            if slot.review is not None:
-                slot.review.cancel()
-                slot.review = None
-            if at is not None:
-                slot.review = asyncio.get_running_loop().call_later(max(0.0, at - now), self._review, name)
+            self._review_in(slots[name], None if at is None else max(0.0, at - now))
+
+    def _review_in(self, slot: Slot, delay: float | None) -> None:
+        if slot.review is not None:
+            slot.review.cancel()
+            slot.review = None
+        if delay is not None:
+            slot.review = asyncio.get_running_loop().call_later(delay, self._review, slot.active.spec.name)
 
     def _review(self, name: str) -> None:
         self._follow_up(self._verdicts.review(name, self._clock.wall()))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tocsin.model import Finding, MaintenanceWindow, Outcome, ProbeSpec, ProbeState, Run, Severity, Status
-from tocsin.running.causes import GRACE_SECONDS, RECOVERY_STEP_SECONDS
+from tocsin.running.causes import GRACE_SECONDS, LONGEST_STEP_SECONDS
 from tocsin.running.graph import Graph
 from tocsin.running.verdicts import Consequences, Verdicts
 
@@ -621,14 +621,53 @@ def test_what_is_in_between_and_runs_each_hour_does_not_hold_an_effect_back_for_
         story.run(at, "api", "ok")
     story.run(116, "upload", "ok")  # the next one comes in an hour
     recovered = story["upload"].waiting_since
-    assert story["upload"].status is Status.FAILED and recovered is not None
-    bound = recovered + 4 * RECOVERY_STEP_SECONDS
+    assert story["upload"].status is Status.FAILED
+    assert recovered is not None
+    bound = recovered + 4 * LONGEST_STEP_SECONDS
     for at in (120, 125, bound - 1):
         story.run(at, "certified", "page")
     assert story.alerting() == set()
     for at in (bound + 1, bound + 2, bound + 7, bound + 13):  # it asks, and nobody answers
         story.run(at, "certified", "page")
     assert story.alerting() == {"certified"}
+
+
+def test_a_ticket_that_stays_open_does_not_give_a_flapping_dependency_its_excuse_again_and_again() -> None:
+    story = Story(spec("flaps"), spec("expires"), spec("effect", "flaps", "expires"))
+    for at in (10, 15):
+        story.run(at, "expires", "ticket")
+    cycle = [
+        (0, "effect", "page"), (1, "flaps", "page"), (1, "expires", "ticket"), (5, "effect", "page"), (6, "flaps", "ok"),
+        (7, "effect", "unknown"), (30, "effect", "page"), (31, "flaps", "ok"), (31, "expires", "ticket"),
+    ]  # fmt: skip
+    for number in range(1, 8):
+        for at, name, code in cycle:
+            story.run(60 * number + at, name, code)
+    assert story.alerting() == {"expires", "effect"}
+    assert story["effect"].severity is Severity.PAGE
+
+
+def test_a_page_that_is_held_back_by_maintenance_explains_its_effects_though_a_ticket_was_open_before() -> None:
+    window = MaintenanceWindow(start=100.0, end=2000.0)
+    story = Story(spec("db", maintenance=(window,)), spec("api", "db"))
+    for at in (10, 15):
+        story.run(at, "db", "ticket")
+    for at in range(110, 1500, 30):
+        story.run(at, "db", "page")
+        story.run(at + 1, "api", "page")
+    assert story.alerting() == {"db"}
+    assert (story["db"].severity, story["api"].caused_by) == (Severity.TICKET, "db")
+
+
+def test_one_failure_of_a_costly_dependency_does_not_hold_its_effects_back_for_its_interval() -> None:
+    story = Story(spec("chain", every=3600.0, costly=True), spec("api", "chain"))
+    story.run(100, "chain", "page")
+    for at in (300, 305, 390):
+        story.run(at, "api", "page")
+        assert story.alerting() == set()
+    for at in (420, 425, 440, 446):  # asked again, it rests
+        story.run(at, "api", "page")
+    assert story.alerting() == {"api"}
 
 
 def test_a_dependency_in_between_that_flaps_with_its_own_cannot_hold_an_effect_back_for_ever() -> None:

@@ -56,6 +56,12 @@ def test_a_window_that_ends_in_the_hour_that_comes_twice_ends_with_the_second_on
     assert open_until([window], first) == first + HOUR
 
 
+@pytest.mark.parametrize("window", [weekly(22, 2.5, 5), weekly(1.75, 2.5, 6)])
+def test_a_window_that_ends_in_the_hour_that_is_left_out_is_not_shorter(window: MaintenanceWindow) -> None:
+    last = at("2026-03-29T01:59:59")
+    assert open_until([window], last) == last + 1 + HOUR / 2
+
+
 def test_the_same_window_is_open_at_other_moments_elsewhere() -> None:
     tokyo = MaintenanceWindow(22 * HOUR, 23 * HOUR, frozenset({5}), "Asia/Tokyo")
     assert open_until([tokyo], at("2026-11-21T22:30:00")) is None

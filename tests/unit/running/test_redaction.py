@@ -2,6 +2,8 @@
 
 import base64
 import json
+from dataclasses import replace
+from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -11,11 +13,12 @@ from hypothesis import strategies as st
 from tests.unit.running.virtual import FREE, LoopClock, kind, spec
 from tocsin.model import MASK, CommonReason, Outcome
 from tocsin.model.redaction import MAX_DETAIL_CHARACTERS, Redactor, one_line
+from tocsin.model.secret import Reference
 from tocsin.running.active import ActiveProbe
 from tocsin.running.conclusion import _without_secrets
 from tocsin.running.permits import PermitPool
 from tocsin.running.runner import Runner
-from tocsin.sdk import HttpClient, ProbeContext
+from tocsin.sdk import HttpClient, ProbeContext, ProbeSettings, Secret
 
 SECRET = 's3cr3t/p@ss "ü'
 
@@ -121,6 +124,31 @@ def test_what_a_probe_remembers_holds_no_secret() -> None:
         "list": [{"deep": MASK}, 7, None],
         "count": 1.5,
     }
+
+
+def test_all_secrets_of_a_probe_are_masked_however_many_and_some_that_they_were_before() -> None:
+    class Many(ProbeSettings):
+        headers: list[Secret]
+
+    headers = [f"header-number-{number}" for number in range(30)]
+    active = ActiveProbe(replace(spec(), settings=Many(headers=[Secret(value) for value in headers])), None)
+    active.conceal("token-of-the-day")
+    for value in [*headers, "token-of-the-day"]:
+        assert active.redactor().text(f"it is {value}.") == f"it is {MASK}."
+
+
+def test_a_secret_is_masked_for_a_while_after_it_was_changed(tmp_path: Path) -> None:
+    class FromFile(ProbeSettings):
+        password: Secret
+
+    file = tmp_path / "password"
+    active = ActiveProbe(
+        replace(spec(), settings=FromFile(password=Secret(Reference("", file.read_text, "file")))), None
+    )
+    for value in ("first-of-all", "then-another"):
+        file.write_text(value)
+        assert active.redactor().text(value) == MASK
+    assert active.redactor().text("first-of-all then-another") == f"{MASK} {MASK}"
 
 
 async def test_what_a_run_came_by_is_masked_as_what_it_was_given() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -132,6 +133,28 @@ async def test_a_probe_that_ignores_cancellation_is_skipped_until_it_ends_and_di
         assert bench.runner.leaked == set()
         assert bench.recorder.runs[-1].probe in ("stubborn", "other")
         assert bench.recorder.started("stubborn")[-1] > 100
+
+
+async def test_a_run_that_ignores_cancellation_does_not_hold_back_what_replaces_its_probe() -> None:
+    release = asyncio.Event()
+
+    async def stubborn(ctx: ProbeContext) -> Outcome:
+        while not release.is_set():
+            with suppress(asyncio.CancelledError):
+                await release.wait()
+        return OK
+
+    async with Bench() as bench:
+        bench.script["p"] = stubborn
+        await bench.scheduler.apply([spec(flavour="a")])
+        await asyncio.sleep(50)
+        stuck = bench.scheduler._slots["p"].is_stuck()
+        bench.script["p"] = answers(OK)
+        await bench.scheduler.apply([spec(flavour="b")])
+        await asyncio.sleep(35)
+        latest = bench.recorder.runs[-1].outcome
+        release.set()
+        assert (stuck, latest) == (True, OK)
 
 
 class Oddity(BaseException):
@@ -404,6 +427,24 @@ async def test_what_was_missed_while_the_process_stood_still_is_skipped_not_caug
         assert len(bench.recorder.runs) - before >= 99
 
 
+async def test_a_run_that_was_missed_and_would_come_again_in_an_hour_is_made_up_for() -> None:
+    hourly = [spec(f"p{number}", every=3600.0) for number in range(20)]
+    async with Bench() as bench:
+        await bench.scheduler.apply(hourly)
+        await asyncio.sleep(1)
+        monotonic = bench.clock.monotonic
+        bench.clock.monotonic = lambda: monotonic() + 4000.0  # type: ignore[method-assign]
+        bench.clock.jump += 4000.0
+        for slot in bench.scheduler._slots.values():
+            assert slot.tick is not None
+            slot.tick.cancel()
+            bench.scheduler._tick(slot)
+        await asyncio.sleep(61)
+        assert {run.probe for run in bench.recorder.runs} == {probe.name for probe in hourly}
+        seconds = [int(run.started_at) for run in bench.recorder.runs]
+        assert max(map(seconds.count, set(seconds))) <= 5
+
+
 async def test_running_on_demand_gives_the_run_and_joins_one_in_flight() -> None:
     async def slow(ctx: ProbeContext) -> Outcome:
         await asyncio.sleep(2)
@@ -572,3 +613,24 @@ async def test_a_restart_runs_no_costly_probe_before_its_time() -> None:
         await after.scheduler.apply([COSTLY])
         await asyncio.sleep(3600)
     assert before.recorder.started("costly") == pytest.approx(due[:2], abs=0.01)
+
+
+async def test_a_costly_probe_whose_failure_was_held_back_is_heard_after_a_restart_though_it_rests() -> None:
+    window = MaintenanceWindow(EPOCH - 900, EPOCH + 300)
+    held = ProbeState(
+        status=Status.FAILED,
+        since=EPOCH - 800,
+        last_status=Status.FAILED,
+        last_run_at=EPOCH - 10,
+        failed_streak=2,
+        first_failure_at=EPOCH - 800,
+        confirmed_at=EPOCH - 10,
+    )
+    async with Bench(first_run_within=10.0) as bench:
+        bench.recorder.states["costly"] = held
+        await bench.scheduler.apply([replace(COSTLY, maintenance=(window,))])
+        await asyncio.sleep(299)
+        assert not bench.recorder.states["costly"].alerting
+        await asyncio.sleep(2)
+        assert bench.recorder.states["costly"].alerting_since == pytest.approx(EPOCH + 300, abs=0.01)
+        assert bench.recorder.runs == []
