@@ -19,7 +19,8 @@ MAX_FRAGMENTS = 2000
 @dataclass(frozen=True, slots=True)
 class Row:
     """One row as read. ``previous`` is the genesis value in the first row. ``good``: whether the recomputed MAC is
-    the stored one; None when it was not recomputed (mode linkage). ``known_key``: whether a key was there for it."""
+    the stored one; None when it was not recomputed (mode linkage), but False without a MAC. ``known_key``: whether a
+    key was there for it."""
 
     key: Key
     previous: bytes

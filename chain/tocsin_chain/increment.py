@@ -300,7 +300,7 @@ class _Run:
             summary = await asyncio.to_thread(_summary, source, settled)
         breaks = [] if found is None else [found]
         head_row = await source.stored(chain=only, keys=[mark.head.key])
-        if head_row and source.row(head_row[0]).good is False and not breaks:
+        if head_row and source.row(head_row[0]).good is False and not breaks and not self._told(chain, mark.head.key):
             breaks.append(Break(BreakKind.MODIFIED, mark.head.key, mark.head.key, 1, mark.head.time, mark.head.time))
         if summary.rows:
             breaks += await breaks_since(source, chain, mark, summary)
@@ -353,6 +353,13 @@ class _Run:
                 return
             self._close(chain, disputes=True)
         await self._open(chain, found)
+
+    def _told(self, chain: str, key: Key) -> bool:
+        """Whether an open break already says that the row at ``key`` is modified."""
+        return any(
+            item.chain == chain and item.found.kind is BreakKind.MODIFIED and item.found.first <= key <= item.found.last
+            for item in self.open.values()
+        )
 
     def _close(self, chain: str, *, disputes: bool) -> None:
         for identity, item in list(self.open.items()):

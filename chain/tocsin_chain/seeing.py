@@ -213,6 +213,14 @@ SEEING: tuple[Case, ...] = (
         "linkage takes any MAC in the last row; once the platform appends behind it, it is part of the chain",
     ),
     Case(
+        "append_without_mac",
+        "rows are appended without a MAC",
+        Where.EDITED,
+        Walk.INCREMENTAL,
+        _by(_K.MODIFIED, _K.MODIFIED),
+        "a row without a MAC is never part of the chain, though the next one names none either",
+    ),
+    Case(
         "swap",
         "two rows change places",
         Where.EDITED,

@@ -100,7 +100,8 @@ class Source:
         previous, mac = decoded(stored.previous, encoding), decoded(stored.mac, encoding)
         linked = b"" if self.zero_is_genesis and previous == b"\0" * MAC_BYTES else previous
         if self.ring is None or self.form is None or stored.payload is None:
-            return Row(stored.key, linked, mac, None, True, stored.time)
+            # To linkage, rows without a MAC would follow one another for ever.
+            return Row(stored.key, linked, mac, None if mac else False, True, stored.time)
         message = with_previous(self.form, stored.payload, previous, as_text(stored.previous, encoding))
         verdict = verify(self.ring, stored.key_id, stored.time, message, mac)
         return Row(stored.key, linked, mac, verdict.good, verdict.good is not None, stored.time, verdict.expected)

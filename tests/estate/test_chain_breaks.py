@@ -158,6 +158,14 @@ AT_THE_ENDS = {
         "modified",
         19,
     ),
+    "append_without_mac": Tampering(
+        "ALTER TABLE audit_logs ALTER prev_hmac DROP NOT NULL, ALTER hmac DROP NOT NULL;"
+        "INSERT INTO audit_logs (seq, tenant_id, principal, action, prev_hmac, hmac) "
+        "SELECT seq + 4 + n, tenant_id, 'intruder', 'planted', (ARRAY[hmac, NULL, ''])[n + 1], (ARRAY[NULL, NULL, ''])[n + 1] "
+        "FROM audit_logs, generate_series(0, 2) n WHERE seq = {19}",
+        "modified",
+        19,
+    ),
 }
 
 
@@ -384,6 +392,19 @@ async def test_linkage_alone_sees_a_hole_but_no_edit(platform: Platform) -> None
     assert (await platform.full_walk()).verdict == ("ok", None)
     platform.execute(f"DELETE FROM audit_logs WHERE seq = {seqs[8]}")
     assert sole(await platform.full_walk()) == ("gap", "t1")
+
+
+async def test_a_chain_that_never_had_a_mac_is_not_one_without_a_key_either(platform: Platform) -> None:
+    platform.settings |= {"mode": "linkage", "payload": None, "keys": []}
+    platform.probe = platform._probe()
+    await _twenty(platform, 20)
+    platform.execute(
+        "INSERT INTO audit_logs (tenant_id, principal, action, prev_hmac, hmac) "
+        "SELECT 'new', 'intruder', 'planted', '', '' FROM generate_series(1, 3)"
+    )
+    assert sole(await platform.run()) == ("modified", "new")
+    assert sole(await platform.full_walk()) == ("modified", "new")
+    assert sole(await platform.run()) == ("modified", "new")
 
 
 async def test_a_head_that_was_cut_and_made_to_look_like_one_stays_told_by_the_mark_alone(platform: Platform) -> None:

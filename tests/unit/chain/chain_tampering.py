@@ -127,7 +127,7 @@ def as_rows(stored: Sequence[Stored], covers_order: bool, hmac: bool) -> list[Ro
             verdict = verify(RING, row.key_id, row.time, row.message(covers_order), row.mac)
             rows.append(Row((row.seq,), row.previous, row.mac, verdict.good, verdict.good is not None, row.time))
         else:
-            rows.append(Row((row.seq,), row.previous, row.mac, None, True, row.time))
+            rows.append(Row((row.seq,), row.previous, row.mac, None if row.mac else False, True, row.time))
     return rows
 
 
@@ -278,6 +278,15 @@ def insert_last(table: Table, low: int, high: int) -> None:
     table.tell(Where.EDITED, table.rows[-1].seq)
 
 
+def append_without_mac(table: Table, low: int, high: int) -> None:
+    previous, first = table.rows[-1].mac, table.next_seq()
+    for number in range(table.rng.choice([1, 2, 3])):
+        seq = table.next_seq() if number else first
+        table.rows.append(replace(table.rows[-1], seq=seq, payload=b"planted", previous=previous, mac=b""))
+        previous = b""
+    table.tell(Where.EDITED, first)
+
+
 def swap(table: Table, low: int, high: int) -> None:
     at = _inside(table, low, high - 2)
     other = at + table.rng.choice([1, 2])
@@ -422,6 +431,7 @@ EDITS: dict[str, Callable[[Table, int, int], None]] = {
         insert_stray,
         insert_first,
         insert_last,
+        append_without_mac,
         swap,
         move_range,
         duplicate,
