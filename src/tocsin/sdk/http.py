@@ -46,11 +46,14 @@ _REDIRECTS: Final = (301, 302, 303, 307, 308)
 class TlsSettings(BaseModel):
     """Trust and client certificate, all PEM files; read again when they change on disk."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     ca_file: str | None = None
+    """PEM of the roots that the server's certificate must lead to."""
     client_cert_file: str | None = None
+    """PEM of the client's certificate, where the server asks for one (mTLS)."""
     client_key_file: str | None = None
+    """PEM of its key."""
 
 
 _NO_TLS_FILES: Final = TlsSettings()

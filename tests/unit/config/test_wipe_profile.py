@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,35 @@ def test_the_platforms_own_signer_settings_are_compared() -> None:
 
 
 SIGNERS = ("wipe-signer-decrypt", "wipe-signer-pades")
+
+
+def test_every_probe_of_the_signer_is_given_its_ca_and_our_certificate() -> None:
+    names = ("ca_file", "client_cert_file", "client_key_file")
+    files = {f"TOCSIN_WIPE_SIGNER_{name.upper()}": f"{name}.pem" for name in names}
+    specs = [spec for spec in loaded(**SIGNER, **files).probes.values() if spec.name.startswith("wipe-signer")]
+    asking = {spec.name: spec.settings for spec in specs if spec.kind in ("http", "signer")}
+    assert len(asking) == 6
+    for probe_name, settings in asking.items():
+        tls = settings.tls if isinstance(settings, Http.Settings) else settings.auth
+        assert [getattr(tls, name) for name in names] == [*files.values()], probe_name
+
+
+SIGNER = {
+    "SIGNER_MODE": "remote",
+    "TOCSIN_WIPE_CHAIN_SENDER": "0x" + 40 * "1",
+    "TOCSIN_WIPE_SIGNER_CIPHERTEXT": "c",
+    "TOCSIN_WIPE_SIGNER_HEALTH_URL": "https://signer/health",
+    "TOCSIN_WIPE_SIGNER_KEY_ID": "k",
+    "TOCSIN_WIPE_SIGNER_PLAINTEXT": "p",
+    "TOCSIN_WIPE_SIGNER_RECEIPT_KEY": base64.b64encode(bytes(32)).decode(),
+    "TOCSIN_WIPE_SIGNER_TRANSACTIONS_ENABLED": "true",
+    "TOCSIN_WIPE_SIGNER_TRUST_FILE": "roots.pem",
+    "TOCSIN_WIPE_SIGNER_URL": "https://signer",
+    **{
+        f"TOCSIN_WIPE_SIGNER_{operation}_PATH": "/"
+        for operation in ("MODE", "DECRYPT", "HMAC", "HMAC_VERIFY", "PADES", "RECEIPT", "TX")
+    },
+}
 
 
 def test_the_tenants_own_ids_must_not_be_in_a_public_answer_either() -> None:
