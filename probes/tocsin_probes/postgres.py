@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from tocsin.sdk import (
+    CommonReason,
     Finding,
     Gauge,
     Outcome,
@@ -62,6 +63,9 @@ IDLE_WAL_BYTES = 64 << 10
 MAX_WRITTEN = 64
 """Positions of written WAL that are remembered with their time. Beyond, every other one goes: what it stood for then
 counts as written when the next one was seen, half a minute later at the outset and a 60th of the age in the end."""
+
+THIS = "this"
+"""What the server itself is called among replicas."""
 
 _REPLICAS = """
 SELECT application_name AS name, state, extract(epoch FROM replay_lag)::float AS lag
@@ -169,7 +173,10 @@ class Postgres(Probe):
             yield Finding.of(reason.REPLICA_MISSING, f"{replicas} replicas, there must be {limits.replicas}")
         if limits.lag is not None:
             for replica, lag in lags.items():
-                if lag is None:
+                if lag is None and replica == THIS:
+                    silent = "no transaction that this replica has replayed tells how far it is behind"
+                    yield Finding.of(CommonReason.DEPENDENCY_UNKNOWN, silent, replica)
+                elif lag is None:
                     yield Finding.of(reason.PERMISSION_DENIED, "this role cannot see how far replicas are", "lag")
                 elif lag > limits.lag:
                     behind, most = format_duration(round(lag)), format_duration(limits.lag)
@@ -201,11 +208,11 @@ class Postgres(Probe):
                 )
             return
         written = state["written"]
-        # A name that is no segment's (a timeline's history) says nothing new. A server that has never archived is
-        # judged by what it writes from now on.
+        # A name that is no segment's (a timeline's history) says nothing new. A server that has never archived, or was
+        # set back behind what it had archived, is judged by what it writes from now on.
         archived = archived_up_to(state["last_archived_wal"], state["segment_size"])
-        if archived is None:
-            archived = ctx.memory.get("archived_to", written)
+        if archived is None or archived > written:
+            archived = min(ctx.memory.get("archived_to", written), written)
         ctx.memory["archived_to"] = archived
         ctx.measure(_UNARCHIVED, max(0, written - archived))
         waiting = still_waiting(ctx.memory.get("written", ()), archived, written, ctx.now())
@@ -244,7 +251,8 @@ def archived_up_to(segment: str | None, size: int) -> int | None:
 
 
 def _lags(state: Any, replicas: list[Any]) -> dict[str, float | None]:
-    """Seconds behind, by replica; None where the role may not see it. The server itself is ``this`` when a replica.
+    """Seconds behind, by replica; None where the role may not see it. The server itself is `THIS` when a replica, with
+    None when no transaction that it replayed tells.
 
     A replica that has replayed all it received, and still receives, is 0 behind however long ago that was (an idle
     primary sends nothing). Of replicas that share a name the worst counts.
@@ -252,7 +260,7 @@ def _lags(state: Any, replicas: list[Any]) -> dict[str, float | None]:
     lags: dict[str, float | None] = {}
     if state["in_recovery"]:
         caught_up = state["receiving"] and state["replayed_all"]
-        lags["this"] = 0.0 if caught_up else (state["replay_age"] or 0.0)
+        lags[THIS] = 0.0 if caught_up else state["replay_age"]
     for replica in replicas:
         name, lag = replica["name"] or "unnamed", replica["lag"] or 0.0
         lags[name] = None if replica["state"] is None else max(lag, lags.get(name) or 0.0)

@@ -179,6 +179,21 @@ async def test_wal_that_is_written_and_not_archived_is_told_and_an_idle_server_i
         assert seen.measured("tocsin_postgres_unarchived_bytes") > 1 << 20
 
 
+async def test_a_server_that_was_set_back_and_archives_nothing_is_told_though_it_once_did() -> None:
+    archiving = {"archive_mode": "on", "archive_command": "false", "wal_level": "replica"}
+    with PostgreSQL(settings=archiving) as server:
+        memory: dict[str, Any] = {"archived_to": 5 << 40, "written": [[6 << 40, 0.0]]}
+
+        async def run(after: float) -> Probed:
+            settings = Postgres.Settings.model_validate({"dsn": server.dsn(), "limits": {"archive_age": "15m"}})
+            return await probe_once(Postgres(settings), memory=memory, clock=RealClock(after))
+
+        assert (await run(0)).verdict == ("ok", None)
+        server.execute("CREATE TABLE written AS SELECT generate_series(1, 50000); SELECT pg_switch_wal()")
+        assert (await run(10)).measured("tocsin_postgres_unarchived_bytes") > 1 << 20
+        assert (await run(920)).verdict == ("failed", "not_archived")
+
+
 class PacedArchive(PostgreSQL):
     """Archives a segment once the test lets it, instead of trying in vain and resting for a minute."""
 
@@ -243,6 +258,19 @@ async def test_a_replica_that_lost_its_primary_lags(primary: PostgreSQL, replica
     finally:
         replica.execute("ALTER SYSTEM RESET primary_conninfo; SELECT pg_reload_conf()")
     assert seen.verdict == ("failed", "lagging"), seen.detail
+
+
+async def test_a_replica_that_never_had_a_primary_is_unknown_where_lag_is_judged() -> None:
+    with PostgreSQL() as server:
+        server.create_role("monitor", "monitor")
+        server.stop()
+        (server.data / "standby.signal").touch()
+        server.start()
+        seen = await look(server, expect_writable=False, limits={"lag": "1h"})
+        unjudged = await look(server, expect_writable=False)
+    assert seen.verdict == ("unknown", "dependency_unknown"), seen.detail
+    assert not [each for each in seen.measurements if each.gauge.name == "tocsin_postgres_replication_lag_seconds"]
+    assert unjudged.verdict == ("ok", None)
 
 
 async def test_a_database_that_is_missing_or_closed_is_told(primary: PostgreSQL) -> None:
