@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from tocsin.sdk import (
+    CommonReason,
     Finding,
     Gauge,
     Outcome,
@@ -39,7 +40,7 @@ from tocsin.sdk.quantities import format_duration
 from tocsin.sdk.sql_text import Name, Select, quoted
 
 CAP = 10_000
-"""Rows counted at most; a limit above it raises the cap."""
+"""Rows counted at most; a limit above it raises the cap. Where there are as many, other limits can only be unknown."""
 
 SAMPLE_ROWS = 20
 SAMPLE_CHARACTERS = 200
@@ -51,7 +52,8 @@ _OLDEST = Gauge("tocsin_rows_oldest_timestamp_seconds", "Time of the oldest row 
 
 class RowLimits(BaseModel):
     """What is still well. ``rows``: at most so many; ``min_rows``: at least so many; ``age``: of the oldest row;
-    ``growth``: at most so many more ``rows`` within ``over``."""
+    ``growth``: at most so many more ``rows`` within ``over``. Age and growth are unknown from 10,000 rows on; a higher
+    limit of ``rows`` lets them be judged up to there."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -112,13 +114,14 @@ class SqlRows(Probe):
             )
             rows, oldest = counted["rows"], unix_time(counted["oldest"], settings.time_zone)
             findings = [*self._judge(rows, oldest, ctx.now(), cap), *self._growth(ctx, rows)]
+            findings = findings or self._hidden(rows, cap)
             if findings and settings.sample_columns:
                 ctx.attach("rows.csv", await self._sample(connection), "text/csv")
             beside = {name: await self._count(connection, query) for name, query in settings.beside.items()}
         for name, count in beside.items():
             ctx.measure(_BESIDE, count, query=name)
         ctx.measure(_ROWS, rows)
-        if oldest is not None:
+        if oldest is not None and rows < cap:
             ctx.measure(_OLDEST, oldest)
         also = "".join(f", {name}: {count}" for name, count in beside.items())
         return Outcome.of((replace(each, detail=each.detail + also) for each in findings), f"{rows} rows{also}")
@@ -149,6 +152,15 @@ class SqlRows(Probe):
             return []
         detail = f"{more} more rows within {format_duration(limit.over)}, the limit is {limit.rows}"
         return [Finding.of(self.Reason.GROWING, detail)]
+
+    def _hidden(self, rows: int, cap: int) -> list[Finding]:
+        """What cannot be told where not all rows were counted: the oldest may be another one, and more may come."""
+        limits: RowLimits = self.settings.limits
+        names = [name for name in ("age", "growth") if getattr(limits, name) is not None]
+        if rows < cap or not names:
+            return []
+        detail = f"at least {rows} rows: limits.{' and limits.'.join(names)} cannot be judged beyond; set limits.rows"
+        return [Finding.of(CommonReason.DEPENDENCY_UNKNOWN, detail, "cap")]
 
     async def _sample(self, connection: Any) -> str:
         columns = [quoted(name) for name in self.settings.sample_columns]

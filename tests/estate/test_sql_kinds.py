@@ -101,6 +101,23 @@ async def test_counting_stops_at_the_cap(tables: Tables) -> None:
     assert seen.detail == "at least 10000 rows, the limit is 5"
 
 
+async def test_what_the_cap_hides_is_never_ok(tables: Tables) -> None:
+    tables.execute("INSERT INTO certificates SELECT n, 1, '', '', now() FROM generate_series(1, 10000) n")
+    memory: dict[str, Any] = {}
+    for limits in ({"age": "1h"}, {"growth": {"rows": 9, "over": "1h"}}):
+        settings = {"dsn": tables.dsn, "query": "SELECT * FROM certificates", "time_column": "created_at"}
+        probe = SqlRows(SqlRows.Settings.model_validate(settings | {"limits": limits}))
+        for _ in range(2):
+            tables.execute("INSERT INTO certificates VALUES (0, 1, '', '', now() - interval '1 year')")
+            seen = await probe_once(probe, memory=memory)
+            assert seen.verdict == ("unknown", "dependency_unknown"), limits
+        assert {each.gauge.name for each in seen.measurements} == {"tocsin_rows"}
+    assert (await tables.rows(limits={"rows": 20_000, "age": "1h"})).verdict == ("failed", "too_old")
+    oldest_first = f"{QUERY.partition('ORDER')[0]} ORDER BY created_at LIMIT 9999"
+    assert (await tables.rows(query=oldest_first, limits={"age": "1h"})).verdict == ("failed", "too_old")
+    assert (await tables.rows()).verdict == ("ok", None)
+
+
 async def test_an_old_row_is_too_old_and_no_rows_have_no_age(tables: Tables) -> None:
     empty = await tables.rows(limits={"rows": 0, "age": "1h"})
     assert empty.verdict == ("ok", None)
