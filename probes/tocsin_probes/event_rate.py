@@ -26,7 +26,15 @@ from tocsin.sdk import (
     Words,
     Zone,
 )
-from tocsin.sdk.postgres import COLUMN_MISSING, QUERY_ERROR, TABLE_MISSING, read_only, reasons_of_query, targets_of
+from tocsin.sdk.postgres import (
+    COLUMN_MISSING,
+    QUERY_ERROR,
+    TABLE_MISSING,
+    evidence,
+    read_only,
+    reasons_of_query,
+    targets_of,
+)
 from tocsin.sdk.sql_text import Name, Select, quoted
 
 CAP = 100_000
@@ -120,7 +128,8 @@ class EventRate(Probe):
             usual = past.usual()
             findings = list(self._judge(seen, rate, usual))
             if findings and settings.source_column:
-                ctx.attach("sources.csv", await self._top_sources(connection), "text/csv")
+                async with evidence(ctx, connection, "sources"):
+                    ctx.attach("sources.csv", await self._top_sources(connection), "text/csv")
         if usual is not None:
             # So that an attack does not become usual.
             usual_at_most = max(usual * (settings.limits.times_usual or 2.0), settings.limits.min_events / minutes)

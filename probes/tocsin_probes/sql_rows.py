@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +32,7 @@ from tocsin.sdk.postgres import (
     COLUMN_MISSING,
     QUERY_ERROR,
     TABLE_MISSING,
+    evidence,
     read_only,
     reasons_of_query,
     targets_of,
@@ -115,9 +117,16 @@ class SqlRows(Probe):
             rows, oldest = counted["rows"], unix_time(counted["oldest"], settings.time_zone)
             findings = [*self._judge(rows, oldest, ctx.now(), cap), *self._growth(ctx, rows)]
             findings = findings or self._hidden(rows, cap)
-            if findings and settings.sample_columns:
-                ctx.attach("rows.csv", await self._sample(connection), "text/csv")
-            beside = {name: await self._count(connection, query) for name, query in settings.beside.items()}
+            if settings.sample_columns and findings:
+                async with evidence(ctx, connection, "rows"):
+                    ctx.attach("rows.csv", await self._sample(connection), "text/csv")
+            elif settings.sample_columns:
+                # So that a wrong name is known before it is needed.
+                await connection.execute(f"{self._sampling()} LIMIT 0")
+            beside = {}
+            for name, query in settings.beside.items():
+                async with evidence(ctx, connection, name) if findings else nullcontext():
+                    beside[name] = await self._count(connection, query)
         for name, count in beside.items():
             ctx.measure(_BESIDE, count, query=name)
         ctx.measure(_ROWS, rows)
@@ -162,10 +171,13 @@ class SqlRows(Probe):
         detail = f"at least {rows} rows: limits.{' and limits.'.join(names)} cannot be judged beyond; set limits.rows"
         return [Finding.of(CommonReason.DEPENDENCY_UNKNOWN, detail, "cap")]
 
-    async def _sample(self, connection: Any) -> str:
+    def _sampling(self) -> str:
         columns = [quoted(name) for name in self.settings.sample_columns]
         chosen = ", ".join(f"left({column}::text, {SAMPLE_CHARACTERS}) AS {column}" for column in columns)
-        rows = await connection.fetch(f"SELECT {chosen} FROM (\n{self.settings.query}\n) AS q LIMIT {SAMPLE_ROWS}")
+        return f"SELECT {chosen} FROM (\n{self.settings.query}\n) AS q"
+
+    async def _sample(self, connection: Any) -> str:
+        rows = await connection.fetch(f"{self._sampling()} LIMIT {SAMPLE_ROWS}")
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(self.settings.sample_columns)

@@ -118,6 +118,40 @@ async def test_what_the_cap_hides_is_never_ok(tables: Tables) -> None:
     assert (await tables.rows()).verdict == ("ok", None)
 
 
+async def test_evidence_that_cannot_be_had_leaves_the_verdict_and_says_why(tables: Tables) -> None:
+    tables.execute("INSERT INTO certificates SELECT n, 1, '', '', now() FROM generate_series(1, 30) n")
+    seen = await tables.rows(
+        limits={"rows": 29},
+        sample_columns=["id", "state"],
+        beside={"absent": "SELECT 1 FROM nowhere", "all": "SELECT 1 FROM certificates"},
+    )
+    assert seen.verdict == ("failed", "too_many")
+    assert seen.detail == "30 rows, the limit is 29, all: 30"
+    assert seen.measured("tocsin_rows") == 30
+    told = {each.name: each.content.decode() for each in seen.attachments}
+    assert list(told) == ["rows.txt", "absent.txt"]
+    assert '"state" does not exist' in told["rows.txt"]
+    assert '"nowhere" does not exist' in told["absent.txt"]
+
+
+async def test_evidence_that_takes_too_long_leaves_the_verdict(tables: Tables) -> None:
+    tables.execute("INSERT INTO certificates SELECT n, 1, '', '', now() FROM generate_series(1, 30) n")
+    query = "WITH late AS MATERIALIZED (SELECT pg_sleep(1.5)) SELECT c.* FROM certificates c, late"
+    settings = {"dsn": tables.dsn, "query": query, "limits": {"rows": 29}, "sample_columns": ["id"]}
+    probe = SqlRows(SqlRows.Settings.model_validate(settings | {"beside": {"more": query}}))
+    seen = await probe_once(probe, 2.5)
+    assert seen.verdict == ("failed", "too_many"), seen.detail
+    assert [each.name for each in seen.attachments] == ["rows.txt", "more.txt"]
+
+
+async def test_a_sample_column_that_does_not_exist_is_told_while_all_is_well(tables: Tables) -> None:
+    seen = await tables.rows(sample_columns=["id", "state"])
+    assert seen.verdict == ("unknown", "column_missing")
+    assert seen.detail.endswith("; set sample_columns"), seen.detail
+    well = await tables.rows(sample_columns=["id", "status"])
+    assert (well.verdict, well.attachments) == (("ok", None), ())
+
+
 async def test_an_old_row_is_too_old_and_no_rows_have_no_age(tables: Tables) -> None:
     empty = await tables.rows(limits={"rows": 0, "age": "1h"})
     assert empty.verdict == ("ok", None)

@@ -78,7 +78,11 @@ async def test_a_heartbeat_query_that_cannot_run_is_unknown(tables: Tables) -> N
 
 
 async def rate(
-    server: Tables, memory: dict[str, Any] | None = None, clock: RealClock | None = None, **own: Any
+    server: Tables,
+    memory: dict[str, Any] | None = None,
+    clock: RealClock | None = None,
+    timeout: float = 5.0,
+    **own: Any,
 ) -> Probed:
     usual = {
         "dsn": server.dsn,
@@ -88,7 +92,8 @@ async def rate(
         "identifier_column": "certificate",
         "window": "5m",
     }
-    return await probe_once(EventRate(EventRate.Settings.model_validate(usual | own)), memory=memory, clock=clock)
+    probe = EventRate(EventRate.Settings.model_validate(usual | own))
+    return await probe_once(probe, timeout, memory=memory, clock=clock)
 
 
 def log(server: Tables, count: int, result: str, ip: str = "'10.0.0.1'", certificate: str = "'c'") -> None:
@@ -173,6 +178,15 @@ async def test_few_sources_and_many_are_told_apart_and_rows_without_a_source_are
     assert many.detail == "24.0 a minute, the limit is 1; from 60 sources, the busiest causes 1%"
     log(tables, 900, "RATE_LIMITED")
     assert ("few_sources", "") in reasons(await rate(tables, limits=limits))
+
+
+async def test_sources_that_cannot_be_listed_in_time_leave_the_verdict(tables: Tables) -> None:
+    log(tables, 60, "RATE_LIMITED")
+    query = "WITH late AS MATERIALIZED (SELECT pg_sleep(1.5)) SELECT v.* FROM verification_log v, late"
+    seen = await rate(tables, timeout=2.5, query=query, limits={"per_minute": 1})
+    assert reasons(seen) == {("rate_high", "limit")}
+    assert seen.measured("tocsin_event_sources") == 1
+    assert [each.name for each in seen.attachments] == ["sources.txt"]
 
 
 def test_identifiers_without_a_source_are_refused_since_all_would_look_like_one() -> None:

@@ -136,6 +136,22 @@ async def read_only(
             await _close(connection)
 
 
+@asynccontextmanager
+async def evidence(ctx: ProbeContext, connection: Any, name: str) -> AsyncIterator[None]:
+    """For queries inside `read_only`'s block whose answers are only shown beside a verdict that was found already.
+
+    They get half of the time that is left. What the server does not answer becomes the attachment ``NAME.txt``, which
+    says why, and the run goes on in the same transaction.
+    """
+    milliseconds = max(1, round(_budget(ctx) * 500))
+    await connection.execute(f"SAVEPOINT evidence; SET LOCAL statement_timeout = {milliseconds}")
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        ctx.attach(f"{name}.txt", f"not gathered: {_fault(error, {}).finding.detail}\n")
+    await connection.execute("ROLLBACK TO SAVEPOINT evidence")
+
+
 async def connect(dsn: Secret, *, application: str, timeout: float, reasons: Reasons | None = None) -> Any:
     """A bare `asyncpg.Connection`, for those who manage transactions themselves, and read any number of bytes.
 
