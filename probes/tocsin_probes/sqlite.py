@@ -47,7 +47,10 @@ class Sqlite(Probe):
 
     class Reason(ReasonEnum):
         MISSING = "missing", "There is no such file."
-        NOT_A_DATABASE = "not_a_database", "The file is something else than an SQLite database, or is encrypted."
+        NOT_A_DATABASE = (
+            "not_a_database",
+            "The file is something else than an SQLite database, is encrypted, or has nothing in it.",
+        )
         LOCKED = "locked", "Another process keeps the database for itself for longer than the probe's timeout."
         CORRUPT = "corrupt", "The database's structure is damaged."
         UNRECOVERED = (
@@ -84,6 +87,8 @@ class Sqlite(Probe):
     def _judge(self, database: sqlite3.Connection, deadline: float) -> Outcome:
         database.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
         there = {name.lower() for (name,) in database.execute("SELECT name FROM sqlite_master")}
+        if not there:
+            return Outcome.bad(self.Reason.NOT_A_DATABASE, "there is nothing in it")
         for table in self.settings.tables:
             if table.lower() not in there:
                 return Outcome.bad(self.Reason.TABLE_MISSING, f"there is no {table}", table)

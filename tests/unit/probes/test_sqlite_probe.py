@@ -70,6 +70,19 @@ async def test_something_else_in_its_place_is_told(file: Path) -> None:
     assert (await look(file)).verdict == ("failed", "not_a_database")
 
 
+@pytest.mark.parametrize("check", ["1s", "0s"])
+async def test_a_file_without_anything_in_it_is_not_whole(tmp_path: Path, check: str) -> None:
+    """SQLite takes a file of no bytes for a database; a writer that found none has left one without tables."""
+    file = tmp_path / "empty.db"
+    file.touch()
+    assert (await look(file, check=check)).verdict == ("failed", "not_a_database")
+    with opened(file) as database:
+        database.execute("PRAGMA journal_mode = wal")
+        assert (await look(file, check=check)).verdict == ("failed", "not_a_database")
+        database.execute("CREATE TABLE tenants (id INTEGER PRIMARY KEY)")
+        assert (await look(file, check=check)).verdict == ("ok", None)
+
+
 async def test_a_database_that_somebody_keeps_for_himself_is_told_before_the_run_ends(file: Path) -> None:
     with opened(file) as other:
         other.execute("BEGIN EXCLUSIVE")
