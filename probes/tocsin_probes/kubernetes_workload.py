@@ -17,6 +17,9 @@ from tocsin.sdk.quantities import format_duration
 MAX_TOLD = 20
 """Findings of one run, and reasons of events that are counted apart; a crowd of pods says the same thing."""
 
+MAX_OTHERS = 50
+"""Names of containers of somebody else's pods that are remembered."""
+
 _HELM_METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 """Asks for names and labels alone: what a release holds never leaves the API server."""
 
@@ -47,7 +50,7 @@ class KubernetesWorkload(KubernetesProbe):
         selector: str
         """Labels of the pods: ``app.kubernetes.io/instance=alexandria-ee``."""
         containers: Words = ()
-        """Which containers are judged; unset: all."""
+        """Which containers are judged, and with them the pods that have any; unset: all."""
         min_ready: int = Field(default=1, ge=0)
         """How many pods must be ready."""
         starting: Seconds = 120.0
@@ -116,7 +119,7 @@ class KubernetesWorkload(KubernetesProbe):
     async def run(self, ctx: ProbeContext) -> Outcome:
         settings, cluster = self.settings, self.cluster()
         namespace = settings.chosen_namespace()
-        matching = list(await self.pods(ctx, settings.selector))
+        matching = self._own(ctx, list(await self.pods(ctx, settings.selector)))
         pods = [pod for pod in matching if not pod.leaving]
         warnings = (await self.warnings(ctx)).since(ctx.now() - settings.window) if settings.events else []
         restarts = self._restarts(ctx, pods)
@@ -141,7 +144,8 @@ class KubernetesWorkload(KubernetesProbe):
         if not pods and not replaced:
             refused = next((f": {w.message}" for w in warnings if w.reason == "FailedCreate"), "")
             ending = f", {len(matching)} that should have ended" if matching else ""
-            yield Finding.of(reason.NO_PODS, f"none with {settings.selector}{ending}{refused}")
+            having = f" has {' or '.join(settings.containers)}" if settings.containers else ""
+            yield Finding.of(reason.NO_PODS, f"none with {settings.selector}{having}{ending}{refused}")
         evictions = {w.name: w.message for w in warnings if w.about == "Pod" and w.reason == "Evicted"}
         unreplaced = all(pod.phase in _ENDED for pod in pods)
         living = []
@@ -203,6 +207,22 @@ class KubernetesWorkload(KubernetesProbe):
             code = f" ({last.reason or 'ended'}, exit code {last.exit_code})" if last else ""
             return Finding.of(reason.RESTARTED, f"{where}: {restarts} in the window{code}", container.name)
         return None
+
+    def _own(self, ctx: ProbeContext, matching: list[Pod]) -> list[Pod]:
+        """Without the pods that share the labels and have none of the containers: they are somebody else's.
+
+        Where no pod has any, these are the ones whose containers stood beside the workload earlier, by
+        ``memory["others"]``; all others may be the workload, with its containers renamed.
+        """
+        wanted = set(self.settings.containers)
+        names = {pod.uid: {container.name for container in pod.containers} for pod in matching}
+        own = [pod for pod in matching if not wanted or names[pod.uid] & wanted]
+        others = set(ctx.memory.get("others", ()))
+        if not own:
+            return [pod for pod in matching if not names[pod.uid] <= others]
+        others.update(*(found for found in names.values() if wanted and not found & wanted))
+        ctx.memory["others"] = sorted(others)[:MAX_OTHERS]
+        return own
 
     def _restarts(self, ctx: ProbeContext, pods: Iterable[Pod]) -> Restarts:
         """Restarts in the window, by pod and container: from what was seen of their counters.

@@ -46,7 +46,11 @@ def run_of(memory: dict[str, Any]) -> ProbeContext:
 
 
 async def workload(
-    pods: Sequence[Item] = (), events: Sequence[Item] = (), objects: Mapping[str, Any] | None = None, **settings: Any
+    pods: Sequence[Item] = (),
+    events: Sequence[Item] = (),
+    objects: Mapping[str, Any] | None = None,
+    memory: dict[str, Any] | None = None,
+    **settings: Any,
 ) -> Outcome:
     """The verdict on a namespace that holds these. ``objects``: what `get` gives, by the last part of the path."""
     given = {"namespace": "x", "selector": "a=b", "containers": CONTAINERS, **settings}
@@ -67,7 +71,7 @@ async def workload(
     probe.warnings = lambda ctx: known(warnings)  # type: ignore[method-assign]
     probe.cluster().get = get  # type: ignore[method-assign, assignment]
     try:
-        return await probe.run(run_of({}))
+        return await probe.run(run_of({} if memory is None else memory))
     finally:
         await probe.close()
 
@@ -113,6 +117,24 @@ async def test_pods_that_share_the_labels_and_have_none_of_the_containers_are_so
     assert told(await workload([pod(status=status(*healthy()), age=600), cache])) == []
 
 
+async def test_pods_of_somebody_else_are_not_counted_as_ready_ones_and_are_not_the_workload() -> None:
+    cache = pod("cache-0", containers=["memcached"], status=status(running("memcached")), age=6000)
+    well = pod(status=status(*healthy()), age=600)
+    both = await workload([well, cache], min_ready=2)
+    assert told(both) == [("not_ready", "failed")]
+    assert both.detail == "1 pods are ready, 2 must be"
+    starting = pod(status={"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "True"}]}, age=10)
+    assert told(await workload([starting, cache])) == []
+    memory: dict[str, Any] = {}
+    assert told(await workload([well, cache], memory=memory)) == []
+    gone = await workload([cache], memory=memory)
+    assert told(gone) == [("no_pods", "failed")]
+    assert gone.detail == "none with a=b has api or orchestrator or dashboard"
+    renamed = pod(containers=["server"], status=status(running("server")), age=600)
+    assert told(await workload([renamed, cache], memory=memory)) == [("container_missing", "unknown")]
+    assert told(await workload([cache])) == [("container_missing", "unknown")], "whose it is was never seen"
+
+
 async def test_an_eviction_is_told_although_its_pod_was_replaced_under_the_same_name() -> None:
     event = warning("Evicted", "The node was low on resource: memory.", about="alexandria-0")
     found = await workload([pod(status=status(*healthy()), age=60)], [event])
@@ -155,7 +177,7 @@ async def test_a_pod_that_is_being_replaced_is_waited_for_until_it_should_have_e
     overdue = pod(status=status(*healthy()), age=6000, metadata={"deletionTimestamp": stamp(121)})
     found = await workload([overdue])
     assert told(found) == [("no_pods", "failed")]
-    assert found.detail == "none with a=b, 1 that should have ended"
+    assert found.detail == "none with a=b has api or orchestrator or dashboard, 1 that should have ended"
     assert told(await workload()) == [("no_pods", "failed")]
 
 
