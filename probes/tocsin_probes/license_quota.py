@@ -45,6 +45,12 @@ _FULL = Gauge(
 
 Unlimited = Literal["null", "0", "-1"]
 
+_NO_TIMES: dict[float, Unlimited] = {0.0: "0", -1.0: "-1", -62_135_596_800.0: "null"}
+"""By Unix time what stands in place of an end that is not set; the last one is the first instant of the year 1, Go's
+zero time: https://pkg.go.dev/time#Time.IsZero."""
+_LAST_DAY = 253_402_214_400.0
+"""The last one that has a date here, 9999-12-31, in Unix seconds."""
+
 
 class Fields(BaseModel):
     """Where in the document each value is, as JMESPath. The defaults are those of ``GET /license``."""
@@ -94,7 +100,7 @@ class LicenseQuota(Probe):
         limits: QuotaLimits = QuotaLimits()
         unlimited: tuple[Unlimited, ...] | None = None
         """Which values of a limit, or of the end, mean that there is none: ``["null", "-1"]``. Unset: not known, and
-        meeting such a value is `contract_missing`."""
+        meeting such a value is `contract_missing`. An end in the year 1, Go's zero time, counts as ``null``."""
         tier: str = ""
         """The tier that the licence must be of; empty: any."""
         entitlements: Words = ()
@@ -180,32 +186,46 @@ class LicenseQuota(Probe):
         self._check_unlimited(path, limit)
         return Quota(int(used), None)
 
-    def _check_unlimited(self, path: str, value: Any) -> None:
-        """Returns when the value is known to mean that there is no limit."""
+    def _check_unlimited(self, path: str, value: Any, stands_for: Unlimited | None = None) -> None:
+        """Returns when the value, or what it stands for, is known to mean that there is no limit."""
         shown = json.dumps(value)
-        if shown in (self.settings.unlimited or ()):
+        meant = stands_for or shown
+        if meant in (self.settings.unlimited or ()):
             return
-        if self.settings.unlimited is None and shown in get_args(Unlimited):
+        if self.settings.unlimited is None and meant in get_args(Unlimited):
             detail = f"{path} is {shown}: set `unlimited` to say which values mean that there is no limit"
             raise ProbeFault(CommonReason.CONTRACT_MISSING, detail)
         raise ProbeFault(CommonReason.UNEXPECTED_BODY, f"{path} is {quoted(shown)}, which is no limit")
 
     def _expiry(self, document: Any, now: float) -> float | None:
-        """The end in Unix seconds, also when only the days until then are told."""
+        """The end in Unix seconds, also when only the days until then are told; None when there is none."""
         path = self.settings.fields.expires_at
         if not path:
             return None
         value = find(path, document)
         if value is None:
-            days = find(self.settings.fields.days_remaining, document) if self.settings.fields.days_remaining else None
-            if isinstance(days, int | float) and not isinstance(days, bool) and math.isfinite(days):
+            days = self._days(document)
+            if days is not None:
                 return now + days * DAY
             self._check_unlimited(path, value)
             return None
         try:
-            return unix_time(value)
+            end = unix_time(value)
         except ProbeFault:
             raise ProbeFault(CommonReason.UNEXPECTED_BODY, f"{path} is {quoted(str(value))}, not a time") from None
+        if end is None or end not in _NO_TIMES:
+            return end
+        self._check_unlimited(path, value, _NO_TIMES[end])
+        return None
+
+    def _days(self, document: Any) -> float | None:
+        """The days that are left; None when they are not told. Where ``null`` is known to mean that there is no end,
+        0 and -1 are what a platform writes beside it."""
+        path = self.settings.fields.days_remaining
+        days = find(path, document) if path else None
+        if not isinstance(days, int | float) or isinstance(days, bool) or not math.isfinite(days):
+            return None
+        return None if days in (0, -1) and "null" in (self.settings.unlimited or ()) else days
 
     def _judge_quota(self, resource: str, quota: Quota, room: str) -> Iterator[Finding]:
         if quota.limit is None:
@@ -304,4 +324,4 @@ def _trend(memory: MutableMapping[str, Any], resource: str, quota: Quota, now: f
 
 
 def _date(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).date().isoformat()
+    return datetime.fromtimestamp(min(at, _LAST_DAY), UTC).date().isoformat()

@@ -11,6 +11,7 @@ prepared, so that transaction-pooling PgBouncer works too.
 from __future__ import annotations
 
 import datetime
+import math
 import re
 import shlex
 import zoneinfo
@@ -198,7 +199,9 @@ def unix_time(value: object, zone: str = "UTC") -> float | None:
     try:
         number = float(str(value))
     except ValueError:
-        raise ProbeFault(CommonReason.UNEXPECTED_BODY, f"{type(value).__name__} is not a time") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise ProbeFault(CommonReason.UNEXPECTED_BODY, f"{type(value).__name__} is not a time")
     return number / 1000 if abs(number) > 1e11 else number
 
 

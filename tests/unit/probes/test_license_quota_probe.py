@@ -114,6 +114,48 @@ async def test_a_licence_without_an_end_is_not_guessed_either() -> None:
     assert (await judge(endless, unlimited=["null"])).verdict == ("ok", None)
 
 
+@pytest.mark.parametrize(
+    ("value", "listed"),
+    [
+        (0, "0"),
+        (0.0, "0"),
+        ("0", "0"),
+        ("1970-01-01T00:00:00Z", "0"),
+        (-1, "-1"),
+        ("0001-01-01T00:00:00Z", "null"),
+        (-62_135_596_800, "null"),
+    ],
+)
+async def test_an_end_that_may_mean_none_is_not_guessed_and_not_a_time(value: Any, listed: str) -> None:
+    endless = licence(expires_at=value, days_remaining=-739_949)
+    probed = await judge(endless)
+    assert probed.verdict == ("unknown", "contract_missing")
+    assert "set `unlimited` to say" in probed.detail
+    assert (await judge(endless, unlimited=[listed])).verdict == ("ok", None)
+    other = "-1" if listed != "-1" else "0"
+    assert (await judge(endless, unlimited=[other])).verdict == ("failed", "unexpected_body")
+
+
+@pytest.mark.parametrize(
+    ("days", "reason"), [(0, None), (-1, None), (..., None), (6, "expiring_soon"), (-3, "expired")]
+)
+async def test_days_of_no_end_are_none_where_null_means_that_there_is_none(days: Any, reason: str | None) -> None:
+    probed = await judge(licence(expires_at=None, days_remaining=days), unlimited=["null"])
+    assert probed.outcome.reason == reason
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-inf", True])
+async def test_an_end_that_is_no_number_is_no_time(value: Any) -> None:
+    assert (await judge(licence(expires_at=value))).verdict == ("failed", "unexpected_body")
+
+
+@pytest.mark.parametrize("days", [9_999_999, 1e300])
+async def test_an_end_beyond_the_calendar_is_far_away(days: float) -> None:
+    probed = await judge(licence(expires_at=None, days_remaining=days))
+    assert probed.verdict == ("ok", None), probed.detail
+    assert probed.detail.endswith("ends 9999-12-31")
+
+
 async def test_a_402_tells_which_quota_it_is() -> None:
     def body(resource: str) -> str:
         return json.dumps({"error": "quota_exceeded", "resource": resource, "limit": 10, "current": 10})

@@ -67,6 +67,7 @@ def test_a_value_of_a_time_column_is_unix_time(value: object, zone: str, seconds
     assert unix_time(value, zone) == seconds
 
 
-def test_what_is_no_time_is_an_unexpected_body() -> None:
-    with pytest.raises(ProbeFault, match="str is not a time"):
-        unix_time("yesterday")
+@pytest.mark.parametrize("value", ["yesterday", "NaN", float("nan"), Decimal("Infinity")])
+def test_what_is_no_time_is_an_unexpected_body(value: object) -> None:
+    with pytest.raises(ProbeFault, match=f"{type(value).__name__} is not a time"):
+        unix_time(value)
