@@ -29,7 +29,7 @@ from tocsin.sdk import (
     Words,
 )
 from tocsin.sdk.faults import quoted
-from tocsin.sdk.prometheus_api import ApiSettings, document, instant
+from tocsin.sdk.prometheus_api import ApiSettings, document, doubt, instant
 from tocsin.sdk.quantities import format_duration
 
 _FIRING = Gauge("tocsin_platform_alerts_firing", "How many alerts of this name fire on the platform.", ("alert",))
@@ -103,17 +103,20 @@ class AlertState(Probe):
         settings, reason = self.settings, self.Reason
         answer = await document(ctx, settings, "/api/v1/rules", {"type": "alert"}, reason.QUERY_ERROR)
         rules = _read(lambda: list(_rules(answer)), answer)
-        found = []
+        partial = doubt(answer, reason.QUERY_ERROR)
+        found = [partial.finding] if partial is not None else []
         for name in settings.alerts:
             same = [rule for rule in rules if rule.name == name]
             if not same:
+                if partial is not None:
+                    continue  # it may be in the part that did not come
                 found.append(Finding.of(reason.ABSENT, f"no rule {name}", name))
                 continue
             found += self._firing(ctx, name, [labels for rule in same for labels in rule.firing])
             found += [Finding.of(reason.NO_DATA, problem, name) for problem in self._unevaluated(same, ctx.now())]
         if settings.presence:
-            samples = await instant(ctx, settings, settings.presence, reason.QUERY_ERROR)
-            if not any(sample.value > 0 for sample in samples):
+            present = await instant(ctx, settings, settings.presence, reason.QUERY_ERROR)
+            if not any(sample.value > 0 for sample in present.samples):
                 found.append(Finding.of(reason.NO_DATA, "the metrics that the alerts need are not there", "presence"))
         return found
 

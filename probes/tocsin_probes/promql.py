@@ -31,4 +31,4 @@ class Promql(Probe):
             Finding.of(self.Reason.THRESHOLD_EXCEEDED, detail, component)
             for component, detail in exceeded(self.settings, found)
         ]
-        return Outcome.of(wrong, ", ".join(f"{name or 'value'} {value:g}" for name, value in sorted(found.items())))
+        return Outcome.of(wrong, ", ".join(f"{name or 'value'} {each}" for name, each in sorted(found.items())))

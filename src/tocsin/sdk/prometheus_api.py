@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 from urllib.parse import urlencode
 
 from pydantic import model_validator
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 QUERY_VALUE: Final = Gauge("tocsin_query_value", "What the query gives, by component.", ("component",))
 MAX_SERIES: Final = 50
 """A query that gives more is taken for a mistake: each series is a label value and may be a finding."""
+
+_ABOUT_THE_QUERY = "PromQL warning:"
+_HARMLESS = "PromQL info:"
+"""How annotations begin that came of the query, not of missing data. Since Prometheus 3 the harmless ones are in
+``infos``; before, they are among the warnings. Source: prometheus/util/annotations."""
 
 _REFUSED = (400, 422)
 """Bad parameters and an expression that cannot be executed. Prometheus documentation, "HTTP API", "Format overview"."""
@@ -97,15 +102,52 @@ async def document(
         raise ProbeFault(CommonReason.DEPENDENCY_UNKNOWN, f"{finding.reason}: {finding.detail}") from error
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an instant query gives. ``doubt``: why more may be missing; None when nothing is."""
+
+    samples: list[Sample]
+    doubt: ProbeFault | None = None
+
+
+class Range(NamedTuple):
+    """The lowest and the highest value of one component, which several series may give."""
+
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.low:g}" if self.low == self.high else f"{self.low:g} to {self.high:g}"
+
+
+def doubt(answer: Any, wrong: ReasonEnum) -> ProbeFault | None:
+    """Why an answer may not be all there is: what its server warns of, or says about itself. ``wrong`` is the reason
+    when that is the query's fault.
+
+    Thanos and Loki answer without a store that is away, and warn; VictoriaMetrics says ``isPartial``. Sources: Thanos
+    documentation, "Querier", "Partial Response Strategy"; VictoriaMetrics documentation, "Cluster availability".
+    """
+    if not isinstance(answer, dict):
+        return None
+    given = answer.get("warnings") or []
+    warnings = [str(each) for each in (given if isinstance(given, list) else [given])]
+    missing = [each for each in warnings if not each.startswith((_ABOUT_THE_QUERY, _HARMLESS))]
+    if missing or answer.get("isPartial") is True:
+        said = f": {quoted(missing[0], 200)}" if missing else ""
+        return ProbeFault(CommonReason.DEPENDENCY_UNKNOWN, f"the answer may not be whole{said}")
+    about = [each for each in warnings if each.startswith(_ABOUT_THE_QUERY)]
+    return ProbeFault(wrong, quoted(about[0], 200)) if about else None
+
+
 async def instant(
     ctx: ProbeContext, settings: ApiSettings, query: str, wrong: ReasonEnum, path: str = "/api/v1/query"
-) -> list[Sample]:
+) -> Answer:
     """The samples of an instant query; a scalar is one without labels. Raises as `document` does."""
     answer = await document(ctx, settings, path, {"query": query}, wrong)
     try:
         data = answer["data"]
         if data["resultType"] == "scalar":
-            return [Sample({}, float(data["result"][1]))]
+            return Answer([Sample({}, float(data["result"][1]))], doubt(answer, wrong))
         if data["resultType"] != "vector":
             raise ProbeFault(wrong, f"the query gives a {data['resultType']}, not a number or a vector")
         samples = [Sample(each["metric"], float(each["value"][1])) for each in data["result"]]
@@ -114,36 +156,57 @@ async def instant(
         raise ProbeFault(CommonReason.DEPENDENCY_UNKNOWN, detail) from error
     if len(samples) > MAX_SERIES:
         raise ProbeFault(wrong, f"the query gives {len(samples)} series; aggregate them to {MAX_SERIES} at most")
-    return samples
+    return Answer(samples, doubt(answer, wrong))
 
 
 async def values(
     ctx: ProbeContext, settings: QuerySettings, wrong: ReasonEnum, path: str = "/api/v1/query"
-) -> dict[str, float]:
-    """By component, what the query gives, NaN left out; measured. Empty: there is no data."""
-    found: dict[str, float] = {}
-    for sample in await instant(ctx, settings, settings.query, wrong, path):
+) -> dict[str, Range]:
+    """By component, what the query gives, NaN left out; the worse end is measured. Empty: there is no data.
+
+    Raises as `document` does, also for an answer in `doubt` unless a value is above its limit: what is missing could
+    add to a value, and would seldom take from it.
+    """
+    answer = await instant(ctx, settings, settings.query, wrong, path)
+    found: dict[str, Range] = {}
+    for sample in answer.samples:
         if not math.isnan(sample.value):
             component = sample.labels.get(settings.component_label, "") if settings.component_label else ""
-            found[component] = max(sample.value, found.get(component, sample.value), key=_worse(settings))
-    if not found and settings.presence:
+            known = found.get(component, Range(sample.value, sample.value))
+            found[component] = Range(min(sample.value, known.low), max(sample.value, known.high))
+    if not found and settings.presence and answer.doubt is None:
         present = await instant(ctx, settings, settings.presence, wrong, path)
-        if any(sample.value > 0 for sample in present):
-            found[""] = 0.0
-    for component, value in found.items():
-        ctx.measure(QUERY_VALUE, value, component=component)
+        if any(sample.value > 0 for sample in present.samples):
+            found[""] = Range(0.0, 0.0)
+    for component, each in found.items():
+        ctx.measure(QUERY_VALUE, _worse(settings, each), component=component)
+    if answer.doubt is not None and not any(_too_high(settings, each) for each in found.values()):
+        raise answer.doubt
     return found
 
 
-def exceeded(settings: QuerySettings, found: Mapping[str, float]) -> Iterator[tuple[str, str]]:
-    """Component and detail of each value beyond a limit."""
-    for component, value in found.items():
-        if settings.above is not None and value > settings.above:
-            yield component, f"{value:g}, the limit is {settings.above:g}"
-        elif settings.below is not None and value < settings.below:
-            yield component, f"{value:g}, at least {settings.below:g} is well"
+def exceeded(settings: QuerySettings, found: Mapping[str, Range]) -> Iterator[tuple[str, str]]:
+    """Component and detail of each that has a value beyond a limit."""
+    for component, each in found.items():
+        said = []
+        if _too_high(settings, each):
+            said.append(f"{each.high:g}, the limit is {settings.above:g}")
+        if _too_low(settings, each):
+            said.append(f"{each.low:g}, at least {settings.below:g} is well")
+        if said:
+            yield component, "; ".join(said)
 
 
-def _worse(settings: QuerySettings) -> Any:
-    """Orders values of one component that several series give: the worst counts."""
-    return (lambda value: value) if settings.above is not None else (lambda value: -value)
+def _too_high(settings: QuerySettings, found: Range) -> bool:
+    return settings.above is not None and found.high > settings.above
+
+
+def _too_low(settings: QuerySettings, found: Range) -> bool:
+    return settings.below is not None and found.low < settings.below
+
+
+def _worse(settings: QuerySettings, found: Range) -> float:
+    """The end that is beyond its limit, the higher one first; without any, the one that a limit is set for."""
+    if _too_high(settings, found):
+        return found.high
+    return found.low if settings.above is None or _too_low(settings, found) else found.high

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -19,9 +20,9 @@ from tocsin_probes.logql import Logql
 QUERY = 'sum by (level) (count_over_time({app="api"} |= "JWKS" [5m]))'
 
 
-def vector(*series: tuple[dict[str, str], str]) -> str:
+def vector(*series: tuple[dict[str, str], str], **beside: Any) -> str:
     result = [{"metric": labels, "value": [1588889221, value]} for labels, value in series]
-    return json.dumps({"status": "success", "data": {"resultType": "vector", "result": result, "stats": {}}})
+    return json.dumps({"status": "success", "data": {"resultType": "vector", "result": result, "stats": {}}, **beside})
 
 
 async def ask(*answers: Any, **settings: Any) -> tuple[Probed, list[tuple[str, str]]]:
@@ -49,6 +50,74 @@ async def test_each_series_of_a_metric_query_is_compared() -> None:
     assert probed.verdict == ("failed", "threshold_exceeded")
     assert [finding.component for finding in probed.outcome.findings] == ["error"]
     assert asked == [("/loki/api/v1/query", QUERY)]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said", "measured"),
+    [
+        (("50", "0"), "0, at least 1 is well", 0),
+        (("0", "50"), "0, at least 1 is well", 0),
+        (("50", "150"), "150, the limit is 100", 150),
+        (("150", "0"), "150, the limit is 100; 0, at least 1 is well", 150),
+    ],
+)
+async def test_of_several_series_of_one_component_each_is_within_both_limits(
+    numbers: tuple[str, str], said: str, measured: float
+) -> None:
+    series = [({"level": str(number)}, value) for number, value in enumerate(numbers)]
+    probed, _ = await ask(vector(*series), above=100, below=1)
+    assert (probed.verdict, probed.detail) == (("failed", "threshold_exceeded"), said)
+    assert probed.measured("tocsin_query_value") == measured
+    assert (await ask(vector(*series), above=200, below=-1))[0].verdict == ("ok", None)
+
+
+STORE_GONE = "receive series from Addr: 10.0.0.7:10901: rpc error: code = Unavailable"
+
+
+@pytest.mark.parametrize(
+    ("beside", "reason"),
+    [
+        ({"warnings": [STORE_GONE]}, "dependency_unknown"),
+        ({"warnings": ["PromQL info: metric might not be a counter (1:6)", STORE_GONE]}, "dependency_unknown"),
+        ({"warnings": STORE_GONE}, "dependency_unknown"),
+        ({"isPartial": True}, "dependency_unknown"),
+        ({"warnings": ["PromQL warning: encountered a mix of histograms and floats (1:1)"]}, "query_error"),
+        ({"warnings": ["PromQL info: metric might not be a counter (1:6)"]}, None),
+        ({"infos": ["PromQL info: metric might not be a counter (1:6)"]}, None),
+        ({"warnings": [], "isPartial": False}, None),
+        ({"warnings": None}, None),
+    ],
+)
+async def test_an_answer_that_lacks_something_is_not_well(beside: dict[str, Any], reason: str | None) -> None:
+    for answer in (vector(({}, "5"), **beside), vector(({}, "0"), **beside)):
+        probed, _ = await ask(answer, below=1 if reason else 0)
+        assert probed.verdict == (("unknown", reason) if reason else ("ok", None)), probed.detail
+    beyond, _ = await ask(vector(({}, "11"), **beside))
+    assert beyond.verdict == ("failed", "threshold_exceeded"), "what is missing cannot make it less"
+
+
+async def test_nothing_in_an_answer_that_lacks_something_is_not_zero() -> None:
+    probed, asked = await ask(vector(warnings=[STORE_GONE]), presence="up")
+    assert probed.verdict == ("unknown", "dependency_unknown")
+    assert STORE_GONE in probed.detail
+    assert len(asked) == 1
+
+
+async def test_an_alert_that_fires_nowhere_in_a_part_of_the_rules_may_fire_in_the_rest() -> None:
+    def rules(*firing: str) -> str:
+        alerts = [{"state": "firing", "labels": {"alertname": name}} for name in firing]
+        now = datetime.now(UTC).isoformat()
+        rule = {"type": "alerting", "name": "A", "health": "ok", "lastEvaluation": now, "alerts": alerts}
+        return json.dumps({"data": {"groups": [{"rules": [rule]}]}, "warnings": [STORE_GONE]})
+
+    async def look(answer: str, **settings: Any) -> Probed:
+        async with serving(answering(answer)) as port:
+            made = {"url": f"http://127.0.0.1:{port}/", "alerts": "A", **settings}
+            return await probe_once(AlertState(AlertState.Settings.model_validate(made)))
+
+    assert (await look(rules())).verdict == ("unknown", "dependency_unknown")
+    assert (await look(rules(), alerts="B")).verdict == ("unknown", "dependency_unknown")
+    assert (await look(rules("A"))).verdict == ("failed", "firing")
 
 
 async def test_no_matching_lines_are_zero_only_while_there_are_lines() -> None:
