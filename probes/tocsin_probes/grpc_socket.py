@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import stat
+from functools import partial
 from typing import Annotated
 
 from pydantic import Field
@@ -24,6 +25,7 @@ from tocsin.sdk import (
     Words,
 )
 from tocsin.sdk.faults import quoted
+from tocsin.sdk.files import look_at
 
 MAX_PATH_BYTES = 107
 """``sun_path`` holds 108 bytes, the last of which is zero. unix(7)."""
@@ -81,7 +83,7 @@ class GrpcSocket(Probe):
         for number, path in enumerate(paths):
             async with ctx.permits.request(f"unix://{path}"):
                 share = (ctx.remaining() - FAREWELL_SECONDS) / (len(paths) - number)
-                found = await asyncio.to_thread(self._look, path) or await self._connect(path, share)
+                found = await look_at(ctx, path, partial(self._look, path)) or await self._connect(path, share)
                 if found is None:
                     return await self._ask(path, max(0.1, ctx.remaining() - FAREWELL_SECONDS))
             wrong.append(found)

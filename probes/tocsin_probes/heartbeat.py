@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Mapping
 from typing import Annotated, Self
@@ -27,6 +26,7 @@ from tocsin.sdk import (
     Zone,
 )
 from tocsin.sdk.faults import explain
+from tocsin.sdk.files import look_at
 from tocsin.sdk.http import HttpUrl, TlsSettings, origin, shown_url
 from tocsin.sdk.postgres import (
     COLUMN_MISSING,
@@ -171,7 +171,7 @@ class Heartbeat(Probe):
         if not settings.file and not settings.query:
             raise ProbeFault(CommonReason.CONTRACT_MISSING, "set one of: dsn and query, file, metric")
         if settings.query is None or settings.dsn is None:
-            return await asyncio.to_thread(_modified, settings.file)
+            return await look_at(ctx, settings.file, lambda: _modified(settings.file))
         async with read_only(ctx, settings.dsn, reasons_of_query(self.Reason), settings) as connection:
             value = await connection.fetchval(f"SELECT max(beat) FROM (\n{settings.query}\n) AS q (beat)")
         return unix_time(value, settings.time_zone)

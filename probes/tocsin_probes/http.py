@@ -19,6 +19,7 @@ from tocsin.model import CommonReason, Finding, Outcome, ReasonEnum, ReasonInfo,
 from tocsin.sdk import ByteCount, HttpResponse, Probe, ProbeContext, ProbeFault, ProbeSettings, TlsSettings, Words
 from tocsin.sdk.documents import is_html
 from tocsin.sdk.faults import explain, quoted, status_finding
+from tocsin.sdk.files import look_at
 from tocsin.sdk.http import CERTIFICATE_EXPIRY, HttpUrl, certificate_finding, origin, shown_url
 from tocsin.sdk.login import Login, fetch
 from tocsin.sdk.patterns import Patterns, ReasonCode
@@ -188,7 +189,7 @@ class Http(Probe):
         given = settings.headers
         body: bytes | str | None = settings.body.reveal() if settings.body else None
         if settings.body_file:
-            body = await asyncio.to_thread(_content, settings.body_file)
+            body = await look_at(ctx, settings.body_file, lambda: _content(settings.body_file))
         answer = await fetch(
             ctx,
             settings.login,

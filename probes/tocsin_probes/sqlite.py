@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 import time
 from contextlib import closing
@@ -24,6 +23,7 @@ from tocsin.sdk import (
     Words,
 )
 from tocsin.sdk.faults import quoted
+from tocsin.sdk.files import look_at
 
 END_GRACE = 0.25
 """Seconds before the end of a run at which the thread has let go of the file."""
@@ -69,10 +69,11 @@ class Sqlite(Probe):
 
     async def run(self, ctx: ProbeContext) -> Outcome:
         left = ctx.remaining()
-        return await asyncio.to_thread(self._look, time.monotonic() + left - min(END_GRACE, left / 10))
+        deadline = time.monotonic() + left - min(END_GRACE, left / 10)
+        return await look_at(ctx, self.settings.file, lambda: self._look(deadline))
 
     def _look(self, deadline: float) -> Outcome:
-        """In a thread of its own, which ends at ``deadline`` (of the monotonic clock)."""
+        """In a thread of its own, which ends at ``deadline`` (of the monotonic clock) unless the file system hangs."""
         reason = self.Reason
         path = Path(self.settings.file).absolute()
         if not path.exists():

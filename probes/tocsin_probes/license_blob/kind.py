@@ -26,6 +26,7 @@ from tocsin.sdk import (
     Words,
 )
 from tocsin.sdk.faults import explain, quoted
+from tocsin.sdk.files import look_at
 from tocsin.sdk.http import HttpUrl, origin
 from tocsin.sdk.json_paths import JsonPath, find
 from tocsin.sdk.kubernetes import KubernetesProbe, KubernetesSettings, Permission
@@ -180,7 +181,7 @@ class LicenseBlob(KubernetesProbe):
         if source.value is not None:
             blob = source.value.reveal().encode()
         elif source.file:
-            blob = await asyncio.to_thread(_read, source.file, self.Reason.MISSING)
+            blob = await look_at(ctx, source.file, lambda: _read(source.file, self.Reason.MISSING))
         else:
             name, found = await self.first_secret(ctx, source.secret)
             namespace = self.settings.chosen_namespace()
