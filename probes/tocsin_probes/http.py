@@ -87,7 +87,7 @@ class Expect(BaseModel):
 
     absent: Patterns = {}
     """By reason, texts that the body must not hold, whatever its status: ``{leaks_internals: [tenant_id, SQLSTATE]}``.
-    Capitals count."""
+    Capitals count. An encoded body, which is not asked for, is ``unexpected_body``."""
 
     @model_validator(mode="after")
     def _not_both_right_and_wrong(self) -> Self:
@@ -231,6 +231,9 @@ class Http(Probe):
             hint = expect.html_hint or "is this the API's port?"
             page = f"{answer.content_type or 'no media type'}; it begins {quoted(answer.body)}; {hint}"
             return Finding.of(reason.HTML_INSTEAD_OF_JSON, page)
+        if answer.encoding and (expect.wants_json or expect.not_html or expect.absent):
+            shown = f"encoded with {quoted(answer.encoding)}, not asked for: what it holds is not seen"
+            return Finding.of(CommonReason.UNEXPECTED_BODY, shown)
         if expect.content_type and answer.content_type != expect.content_type.lower():
             shown = quoted(answer.headers.get("Content-Type", ""))
             return Finding.of(CommonReason.UNEXPECTED_BODY, f"Content-Type is {shown}, not {expect.content_type}")

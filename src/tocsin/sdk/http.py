@@ -79,6 +79,12 @@ class HttpResponse:
         """The media type in lower case, without parameters."""
         return self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
+    @property
+    def encoding(self) -> str:
+        """How the body is encoded, in lower case, although nothing but ``identity`` is asked for; empty: it is not."""
+        encoding = self.headers.get("Content-Encoding", "").strip().lower()
+        return encoding if self.body and encoding != "identity" else ""
+
     def text(self) -> str:
         """The body as UTF-8; bytes that are not are replaced."""
         return self.body.decode("utf-8", "replace")
@@ -87,9 +93,8 @@ class HttpResponse:
         """The body as JSON (RFC 8259: UTF-8, no NaN). Raises `ProbeFault` (unexpected_body), saying where and what."""
         if self.truncated:
             raise ProbeFault(CommonReason.UNEXPECTED_BODY, f"more than {len(self.body)} bytes of answer")
-        encoding = self.headers.get("Content-Encoding", "identity")
-        if encoding.lower() != "identity":
-            raise ProbeFault(CommonReason.UNEXPECTED_BODY, f"encoded with {quoted(encoding)}, which was not asked for")
+        if self.encoding:
+            raise ProbeFault(CommonReason.UNEXPECTED_BODY, f"encoded with {quoted(self.encoding)}, not asked for")
         try:
             return json.loads(self.body.decode("utf-8"), parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
