@@ -21,6 +21,7 @@ from tocsin.sdk import ByteCount, HttpResponse, Probe, ProbeContext, ProbeFault,
 from tocsin.sdk.documents import is_html, is_json, is_pdf
 from tocsin.sdk.faults import explain, quoted, status_finding
 from tocsin.sdk.http import FORM, HttpUrl, OptionalUrl, origin, shown_url
+from tocsin.sdk.login_memory import digest, is_digest_of
 from tocsin.sdk.oidc import (
     SignatureError,
     VerificationKey,
@@ -70,7 +71,7 @@ class OidcToken(Probe):
         """How far the provider's clock may be from ours."""
         back_off: Seconds = 3600.0
         """After refused credentials the provider is left alone for this long, then twice as long, up to a day, so
-        that the probe never locks an account. Credentials that a file was given meanwhile are tried at once."""
+        that the probe never locks an account. Other credentials are tried at once, those of a file without a reload."""
         admin: Admin | None = None
         accept_url: OptionalUrl = None
         """A harmless GET of the platform's API that must accept the token."""
@@ -112,21 +113,23 @@ class OidcToken(Probe):
         )
 
     settings: Settings
-    _refused: tuple[str | None, ...] | None = None
-    """The credentials that were refused last, by this instance."""
+    _compared: tuple[str, str, bool] = ("", "", False)
+    """A digest, what it was compared with, and whether it is its digest: that takes a while."""
 
     async def run(self, ctx: ProbeContext) -> Outcome:
-        known = login(self.settings.token_url or self.settings.asked, self._grant())
-        if self._rests(ctx, known):
+        form = self._grant()
+        where = self.settings.token_url or self.settings.asked
+        known, material = login(where, form), repr((where, sorted(form.items())))
+        if await self._rests(ctx, known, material):
             return Outcome.of([await self._rest(ctx, known)])
         metadata = await self._metadata(ctx)
         async with known.turn:
             # Another probe may just have been refused.
-            if self._rests(ctx, known):
+            if await self._rests(ctx, known, material):
                 return Outcome.of([await self._rest(ctx, known)])
-            answer = await self._post(ctx, self._endpoint(metadata, "token_endpoint"), self._grant())
+            answer = await self._post(ctx, self._endpoint(metadata, "token_endpoint"), form)
             if answer.status != 200:
-                return Outcome.of([await self._refusal(ctx, answer, known)])
+                return Outcome.of([await self._refusal(ctx, answer, known, material)])
             known.refused = None
         ctx.memory.pop("refused", None)
         granted = read_object(answer)
@@ -169,12 +172,18 @@ class OidcToken(Probe):
     async def _post(self, ctx: ProbeContext, url: str, form: Mapping[str, str]) -> HttpResponse:
         return await ctx.http.fetch("POST", url, headers=FORM, body=urlencode(form), tls=self.settings.tls)
 
-    def _rests(self, ctx: ProbeContext, known: Login) -> bool:
+    async def _rests(self, ctx: ProbeContext, known: Login, material: str) -> bool:
         """Whether the provider is left alone, because it refused these credentials of us or of another probe."""
         own = ctx.memory.get("refused")
-        if own is not None and self._refused in (None, tuple(self._grant().values())):
+        if own is not None and ctx.now() < own["until"] and await self._is_digest(own.get("digest", ""), material):
             known.refused = max(known.refused or own, own, key=lambda refused: refused["until"])
         return known.refused is not None and ctx.now() < known.refused["until"]
+
+    async def _is_digest(self, known: str, material: str) -> bool:
+        """Whether it was these credentials of which only a digest is remembered: others are tried at once."""
+        if self._compared[:2] != (known, material):
+            self._compared = (known, material, await asyncio.to_thread(is_digest_of, known, material))
+        return self._compared[2]
 
     async def _rest(self, ctx: ProbeContext, known: Login) -> Finding:
         """What is said meanwhile. Whether the user is locked is asked by the first who may ask."""
@@ -185,12 +194,12 @@ class OidcToken(Probe):
             locked, told = await why_refused(ctx, admin, url, self.settings.username, self.settings.tls)
             refused = {**refused, "unexplained": False, "locked": locked, "said": f"{refused['said']}; {told}"}
         known.refused = ctx.memory["refused"] = refused
-        self._refused = tuple(self._grant().values())
         reason = self.Reason.ACCOUNT_LOCKED if refused["locked"] else CommonReason.CREDENTIALS_REJECTED
         left = format_duration(max(1, round(refused["until"] - ctx.now())))
         return Finding.of(reason, f"{refused['said']}; not asked again for {left}")
 
-    async def _refusal(self, ctx: ProbeContext, answer: HttpResponse, known: Login) -> Finding:
+    async def _refusal(self, ctx: ProbeContext, answer: HttpResponse, known: Login, material: str) -> Finding:
+        """What it means, and when it may be tried again. ``material``: the credentials, and where they were sent."""
         error, description = oauth_error(answer)
         said = f"HTTP {answer.status}" + (f": {quoted(f'{error} {description}'.strip(), 200)}" if error else "")
         if not is_about_credentials(error, description):
@@ -206,6 +215,7 @@ class OidcToken(Probe):
             "unexplained": error == "invalid_grant",
             "said": said,
         }
+        known.refused = {**known.refused, "digest": await asyncio.to_thread(digest, material)}
         return await self._rest(ctx, known)
 
     async def _judge(self, ctx: ProbeContext, metadata: Mapping[str, Any], granted: Mapping[str, Any]) -> list[Finding]:

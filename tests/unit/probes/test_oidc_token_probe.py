@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import parse_qs
+from weakref import WeakKeyDictionary
 
 import pytest
 from joserfc import jwt
@@ -250,17 +251,56 @@ async def test_who_may_ask_whether_the_user_is_locked_says_it_for_all() -> None:
     assert found == ["credentials_rejected", "account_locked", "account_locked"]
 
 
-async def test_a_probe_that_rested_before_a_restart_speaks_for_the_others() -> None:
-    user = {"grant": "password", "username": "u", "password": "wrong"}
-    remembered = {
-        "refused": {"until": time.time() + 60, "wait": 3600, "locked": False, "unexplained": False, "said": "HTTP 401"}
-    }
+def restarted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one process knows of its logins is gone."""
+    monkeypatch.setattr("tocsin_probes.oidc_token.logins._of_loops", WeakKeyDictionary())
+
+
+async def log_in(made: Provider, memory: dict[str, Any], **user: Any) -> Probed:
+    settings = OidcToken.Settings.model_validate({"issuer": made.issuer, "client_id": "c", **user})
+    return await probe_once(OidcToken(settings), memory=memory)
+
+
+USER = {"grant": "password", "username": "u", "password": "a wrong one"}
+
+
+async def test_a_probe_that_rested_before_a_restart_speaks_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    remembered: dict[str, Any] = {}
     async with provider() as made:
+        made.routes["/r/token"] = answering(REFUSED, status="401 Unauthorized")
+        await log_in(made, remembered, **USER)
+        restarted(monkeypatch)
         made.grant(signed(made.claims()))
         for memory in (remembered, {}):
-            settings = OidcToken.Settings.model_validate({"issuer": made.issuer, "client_id": "c", **user})
-            assert (await probe_once(OidcToken(settings), memory=memory)).verdict == ("unknown", "credentials_rejected")
+            assert (await log_in(made, memory, **USER)).verdict == ("unknown", "credentials_rejected")
     assert made.logouts == []
+
+
+@pytest.mark.parametrize("change", [{"password": "right"}, {"username": "v"}, {"client_secret": "right"}])
+async def test_a_refusal_is_remembered_of_the_credentials_that_were_refused(
+    change: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory: dict[str, Any] = {}
+    async with provider() as made:
+        made.routes["/r/token"] = answering(REFUSED, status="401 Unauthorized")
+        await log_in(made, memory, **USER)
+        made.grant(signed(made.claims()))
+        restarted(monkeypatch)
+        assert (await log_in(made, memory, **{**USER, **change})).verdict == ("ok", None)
+    assert memory == {}
+
+
+async def test_what_is_remembered_of_a_refusal_does_not_give_a_password_away() -> None:
+    memories: list[dict[str, Any]] = [{}, {}]
+    async with provider() as made:
+        made.routes["/r/token"] = answering(REFUSED, status="401 Unauthorized")
+        for number, memory in enumerate(memories):
+            await log_in(made, memory, **{**USER, "scope": str(number)})
+    for memory in memories:
+        assert "wrong" not in json.dumps(memory)
+        salt, _, hashed = memory["refused"]["digest"].partition(".")
+        assert (len(salt), len(hashed)) == (32, 64)
+    assert memories[0]["refused"]["digest"] != memories[1]["refused"]["digest"]
 
 
 PDF = "%PDF-1.7 whole %%EOF"
