@@ -77,6 +77,8 @@ class OidcToken(Probe):
         """A harmless GET of the platform's API that must accept the token."""
         accept_type: Literal["any", "pdf", "json"] = "any"
         """What it must give: a whole PDF or JSON, with the status 200; or anything but a page of HTML."""
+        accept_tls: TlsSettings | None = None
+        """For ``accept_url``; by default ``tls``."""
         max_bytes: ByteCount = 10 << 20
         """A larger answer of ``accept_url`` is ``unexpected_body``."""
         tls: TlsSettings = TlsSettings()
@@ -234,7 +236,8 @@ class OidcToken(Probe):
         """What is wrong with the API's answer to the token's bearer."""
         settings = self.settings
         bearer = {"Authorization": f"Bearer {token}"}
-        answer = await ctx.http.fetch("GET", url, headers=bearer, max_bytes=settings.max_bytes)
+        tls = settings.tls if settings.accept_tls is None else settings.accept_tls
+        answer = await ctx.http.fetch("GET", url, headers=bearer, max_bytes=settings.max_bytes, tls=tls)
         said = f"HTTP {answer.status} from {shown_url(url)}"
         if answer.status in (401, 403):
             return [Finding.of(self.Reason.TOKEN_NOT_ACCEPTED, said, "api")]

@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 from weakref import WeakKeyDictionary
@@ -19,7 +20,7 @@ from joserfc.jwk import ECKey, RSAKey
 from pydantic import ValidationError
 
 from tests.probing import Probed, probe_once
-from tests.unit.probes.lying_servers import Handler, answering, by_path, serving, silence
+from tests.unit.probes.lying_servers import Authority, Handler, answering, by_path, serving, silence
 from tocsin.sdk.oidc import is_about_credentials
 from tocsin_probes.oidc_token import OidcToken
 
@@ -333,6 +334,27 @@ async def test_what_the_api_gives_for_the_token_is_what_was_asked_for(
         probed = await ask(made, accept_url=f"{made.issuer}/file", accept_type=wanted, max_bytes=1000)
     assert probed.outcome.reason == reason
     assert [finding.component for finding in probed.outcome.findings] == ["api"] * (reason is not None)
+
+
+@pytest.mark.parametrize(
+    ("tls", "reason"),
+    [
+        ({"tls": "ours"}, None),
+        ({"accept_tls": "ours"}, None),
+        ({}, "tls_error"),
+        ({"tls": "ours", "accept_tls": {}}, "tls_error"),
+    ],
+)
+async def test_an_api_behind_a_ca_of_ones_own_is_trusted_by_the_settings(
+    tls: dict[str, Any], reason: str | None, tmp_path: Path
+) -> None:
+    certified = Authority(tmp_path).issue("api")
+    ours = {"ca_file": str(certified.ca_file)}
+    given = {name: ours if each == "ours" else each for name, each in tls.items()}
+    async with provider() as made, serving(answering("{}"), tls=certified.server_context()) as port:
+        made.grant(signed(made.claims()))
+        probed = await ask(made, accept_url=f"https://127.0.0.1:{port}/", **given)
+    assert probed.outcome.reason == reason, probed.detail
 
 
 @pytest.mark.parametrize("trouble", ["garbage", "silence", "no address", "address that is none"])
