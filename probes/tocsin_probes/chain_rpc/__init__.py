@@ -43,6 +43,9 @@ _CONFIRMATIONS = Gauge(
     "tocsin_chain_anchor_confirmations", "Blocks that hold up the recorded anchor, its own included."
 )
 
+_SHARE = 0.5
+"""Of what is left of a run, for the comparison: what comes after it has its time, too."""
+
 _Address = Annotated[str, Field(pattern=r"^(0x[0-9a-fA-F]{40})?$")]
 _Hex = Annotated[str, Field(pattern=r"^0x([0-9a-fA-F]|\{sender\})*$")]
 
@@ -128,9 +131,12 @@ class ChainRpc(Probe):
             return Outcome.of(findings)
         on_chain = {head.provider: head for head in found if head.chain_id == settings.chain_id}
         usable = [provider for provider in providers if provider.label in on_chain]
+        compared, silent = await self._agreement(ctx, usable, min(head.block for head in on_chain.values()))
+        avoided = silent | {finding.component for finding in findings}
+        chosen = heads.best([head for head in found if head.provider not in avoided], ()) or chosen
+        findings += compared
         through = next(provider for provider in usable if provider.label == chosen.provider)
         for part in (
-            self._agreement(ctx, usable, min(head.block for head in on_chain.values())),
             self._sender(ctx, through),
             self._authorization(ctx, through),
             self._anchor(ctx, through, chosen.block),
@@ -166,21 +172,26 @@ class ChainRpc(Probe):
             detail = finding.detail if provider.label in finding.detail else f"{provider.label}: {finding.detail}"
             return replace(finding, component=provider.label, detail=detail)
 
-    async def _agreement(self, ctx: ProbeContext, usable: Sequence[Provider], lowest: int) -> list[Finding]:
-        """Whether the providers have the same block where none can be in doubt."""
+    async def _agreement(
+        self, ctx: ProbeContext, usable: Sequence[Provider], lowest: int
+    ) -> tuple[list[Finding], set[str]]:
+        """Whether the providers have the same block where none can be in doubt, and which of them went silent."""
         if len(usable) < 2:
-            return []
+            return [], set()
         height = max(0, lowest - self.settings.settled)
         call = Call("eth_getBlockByNumber", (hex(height), False))
-        answers = await asyncio.gather(*(provider.ask(ctx, [call]) for provider in usable), return_exceptions=True)
+        patience = ctx.remaining() * _SHARE
+        asking = (asyncio.wait_for(provider.ask(ctx, [call]), patience) for provider in usable)
+        answers = await asyncio.gather(*asking, return_exceptions=True)
         hashes: dict[str, str] = {}
+        silent = {provider.label for provider, said in zip(usable, answers, strict=True) if _is_late(said)}
         for provider, answer in zip(usable, answers, strict=True):
             if isinstance(answer, list) and isinstance(answer[0], dict):
                 hashes[provider.label] = str(answer[0].get("hash"))
         if len(hashes) < 2:
             detail = f"fewer than two providers gave block {height}"
-            return [Finding.of(CommonReason.DEPENDENCY_UNKNOWN, detail, "agreement")]
-        return list(heads.disagreement(hashes, height))
+            return [Finding.of(CommonReason.DEPENDENCY_UNKNOWN, detail, "agreement")], silent
+        return list(heads.disagreement(hashes, height)), silent
 
     async def _sender(self, ctx: ProbeContext, through: Provider) -> list[Finding]:
         """Balance and nonce, judged as the best provider sees them."""
@@ -267,6 +278,10 @@ class ChainRpc(Probe):
         if isinstance(answers[0], dict):
             ctx.measure(_CONFIRMATIONS, anchors.confirmations_of(answers[0], head))
         return [*strange, *anchors.judge(anchor, answers, head, settings.confirmations)]
+
+
+def _is_late(answer: object) -> bool:
+    return isinstance(answer, TimeoutError) and answer.errno is None
 
 
 def _origin_of(url: Secret) -> tuple[str, ...]:

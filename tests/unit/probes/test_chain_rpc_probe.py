@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
 from tests.probing import Probed, RealClock, probe_once
-from tests.unit.probes.lying_servers import Handler, answering, serving
+from tests.unit.probes.lying_servers import Handler, answering, serving, silence
 from tocsin.sdk import ProbeFault
 from tocsin_probes.chain_rpc import ChainRpc, anchor
 
@@ -68,6 +69,33 @@ async def test_a_node_that_does_not_tell_of_its_pool_is_not_asked_again_for_a_da
         for ahead in (0, 700, 80000, 90000):
             assert (await ask(port, memory, ahead)).verdict == ("ok", None)
     assert asked.count("txpool_contentFrom") == 2
+
+
+def hanging_at(times: int) -> Handler:
+    """A node that says nothing from its ``times``th connection on."""
+    made = 0
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal made
+        made += 1
+        await (silence if made >= times else node([]))(reader, writer)
+
+    return handler
+
+
+@pytest.mark.parametrize(("others", "reason"), [(1, "dependency_unknown"), (2, None)])
+async def test_a_provider_that_hangs_when_they_are_compared_hides_nothing_of_the_others(
+    others: int, reason: str | None
+) -> None:
+    async with AsyncExitStack() as open_ones:
+        handlers = [hanging_at(2), *(node([]) for _ in range(others))]
+        ports = [await open_ones.enter_async_context(serving(handler)) for handler in handlers]
+        urls = ",".join(f"http://127.0.0.1:{port}" for port in ports)
+        made = {"providers": urls, "chain_id": 137, "sender": SENDER, "max_head_age": "2d"}
+        probed = await probe_once(ChainRpc(ChainRpc.Settings.model_validate(made)), 2.0)
+    assert probed.outcome.reason == reason, probed.detail
+    assert "tocsin_chain_sender_balance_wei" in {each.gauge.name for each in probed.measurements}
+    assert probed.duration_seconds < 2.0
 
 
 @pytest.mark.parametrize("recorded", ["137", "0x89", "eip155:137", " 137 ", "", None])
