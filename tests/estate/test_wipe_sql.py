@@ -134,6 +134,21 @@ async def test_receipts_must_add_up_to_what_is_consumed(wipe: Wipe) -> None:
     assert (await wipe.probe("wipe-license-consumption")).verdict == ("ok", None)
 
 
+@pytest.mark.parametrize(("kind", "made"), [("uuid", "md5(grant_id)::uuid"), ("bigint", "length(grant_id)")])
+async def test_grants_may_be_known_by_other_than_text(wipe: Wipe, kind: str, made: str) -> None:
+    wipe.sql("ALTER TABLE license_allocations DROP CONSTRAINT license_allocations_grant_id_fkey")
+    for table in ("license_grants", "license_allocations"):
+        wipe.sql(f"ALTER TABLE {table} ALTER grant_id TYPE {kind} USING {made}")
+    probes = ("wipe-license-consumption", "wipe-license-allocations", "wipe-license-quota", "wipe-license-grants")
+    for probe in probes:
+        seen = await wipe.probe(probe)
+        assert seen.verdict == ("ok", None), f"{probe}: {seen.detail}"
+    wipe.sql("UPDATE license_allocations SET consumed = -1 WHERE id = 1")
+    seen = await wipe.probe("wipe-license-consumption", TOCSIN_WIPE_RECEIPTS_SUM="SELECT 5")
+    assert seen.verdict == ("failed", "too_many")
+    assert seen.detail.startswith("2 rows, ")
+
+
 async def test_a_job_on_its_third_attempt_is_found_in_every_open_status(wipe: Wipe) -> None:
     for status, verdict in (("queued", "failed"), ("running", "failed"), ("done", "ok")):
         wipe.sql(f"""TRUNCATE jobs; INSERT INTO jobs (queue, status, attempts)
