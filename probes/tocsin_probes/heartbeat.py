@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Self
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -143,7 +144,10 @@ class Heartbeat(Probe):
             return Finding.of(CommonReason.DEPENDENCY_UNKNOWN, f"{source.name}: {explain(error).detail}")
         if found is None:
             return Finding.of(CommonReason.DEPENDENCY_UNKNOWN, f"no metric {source.name} at {shown_url(source.url)}")
-        return float(sum(found))
+        count = float(sum(found))
+        if not math.isfinite(count):
+            return Finding.of(CommonReason.DEPENDENCY_UNKNOWN, f"{source.name} is {count}, not a count")
+        return count
 
     def _judge_activity(
         self, ctx: ProbeContext, beat: float, count: float | Finding, shown: str, *, late: bool
@@ -167,7 +171,7 @@ class Heartbeat(Probe):
     async def _newest(self, ctx: ProbeContext) -> float | None:
         settings: Heartbeat.Settings = self.settings
         if settings.metric is not None:
-            return max(await _samples(ctx, settings.metric) or (), default=None)
+            return _latest(settings.metric.name, await _samples(ctx, settings.metric) or [])
         if not settings.file and not settings.query:
             raise ProbeFault(CommonReason.CONTRACT_MISSING, "set one of: dsn and query, file, metric")
         if settings.query is None or settings.dsn is None:
@@ -194,6 +198,14 @@ async def _samples(ctx: ProbeContext, source: MetricSource) -> list[float] | Non
     if not samples:
         return None
     return [float(sample.value) for sample in samples if source.labels.items() <= sample.labels.items()]
+
+
+def _latest(name: str, times: Sequence[float]) -> float | None:
+    """The newest that is a time; None when there are none at all."""
+    known = [each for each in times if math.isfinite(each)]
+    if times and not known:
+        raise ProbeFault(CommonReason.UNEXPECTED_BODY, f"{name} is {times[0]}, not a time")
+    return max(known, default=None)
 
 
 def _modified(path: str) -> float | None:

@@ -69,6 +69,19 @@ async def test_an_answer_that_is_no_metrics_is_told() -> None:
         assert (await beat(metric={"url": url, "name": "x"})).verdict == ("failed", "server_error")
 
 
+@pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf"])
+async def test_a_metric_that_is_no_time_is_told(value: str, tmp_path: Path) -> None:
+    body = f'beat{{job="a"}} {value}\nbeat{{job="b"}} 1000\n'.encode()
+    (written := tmp_path / "row").touch()
+    async with serving(body) as url:
+        seen = await beat(metric={"url": url, "name": "beat", "labels": {"job": "a"}})
+        assert (seen.verdict, seen.measurements) == (("failed", "unexpected_body"), ())
+        beside = await beat(metric={"url": url, "name": "beat"})
+        assert beside.measured("tocsin_heartbeat_timestamp_seconds") == 1000
+        counted = await beat(RealClock(700), file=str(written), activity={"url": url, "name": "beat"})
+        assert counted.verdict == ("unknown", "dependency_unknown")
+
+
 class Traffic:
     """A counter of requests, as it stands at the time."""
 
