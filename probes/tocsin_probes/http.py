@@ -128,7 +128,8 @@ class Http(Probe):
         """What it means when no answer comes, or another than JSON with an expected status. ``unknown``: only what the
         answer says is judged here, because another probe watches that it comes."""
         follow_redirects: bool = False
-        """Follow up to five redirects; another origin gets none of ``headers``."""
+        """Follow up to five redirects; another origin gets none of ``headers``, and one that would get the body is
+        ``redirected``."""
         max_bytes: ByteCount = 1 << 20
         """An answer that is larger is refused; no more than this is held in memory."""
         tls: TlsSettings = TlsSettings()

@@ -208,10 +208,10 @@ class HttpClient:
     ) -> HttpResponse:
         """One request and its whole answer, up to ``max_bytes`` of it.
 
-        Another origin that a redirect leads to gets none of ``headers`` and no client certificate. Raises `OSError`
-        for what happens on the network, and `ProbeFault` when the answer is no HTTP, or when a certificate or CA
-        file cannot be read. Raises `ValueError` for a URL that is not http or https, or a header that holds a line
-        break.
+        Another origin that a redirect leads to gets none of ``headers`` and no client certificate; a redirect that
+        would take ``body`` there is not followed, but returned. Raises `OSError` for what happens on the network, and
+        `ProbeFault` when the answer is no HTTP, or when a certificate or CA file cannot be read. Raises `ValueError`
+        for a URL that is not http or https, or a header that holds a line break.
         """
         target = _target(url)
         content = body.encode() if isinstance(body, str) else body
@@ -223,6 +223,8 @@ class HttpClient:
             if answer.status == 303 or (answer.status in (301, 302) and method == "POST"):
                 method, content = ("HEAD" if method == "HEAD" else "GET"), None
             if following.origin != target.origin:
+                if content:
+                    return answer
                 headers, tls = None, (tls and TlsSettings(ca_file=tls.ca_file))
             target = following
         return await self._exchange(method, target, headers, content, max_bytes, tls)

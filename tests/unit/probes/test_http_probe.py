@@ -189,6 +189,48 @@ async def test_a_redirect_is_followed_when_asked_and_another_origin_gets_no_head
     assert b"secret" not in heard[0]
 
 
+@pytest.mark.parametrize(
+    ("status", "method", "reason"),
+    [
+        ("307 Temporary Redirect", "POST", "redirected"),
+        ("308 Permanent Redirect", "POST", "redirected"),
+        ("302 Found", "PUT", "redirected"),
+        ("302 Found", "POST", None),
+        ("303 See Other", "PUT", None),
+    ],
+)
+async def test_another_origin_gets_no_body(status: str, method: str, reason: str | None) -> None:
+    heard: list[bytes] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read(65536))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        await reader.read()
+
+    async with serving(listen) as there, serving(redirecting_to(f"http://127.0.0.1:{there}/new", status)) as here:
+        given = {"method": method, "body": "password=secret", "follow_redirects": True}
+        probed = await probe_once(configured(url=f"http://127.0.0.1:{here}/old", **given))
+        assert probed.outcome.reason == reason, probed.detail
+    assert len(heard) == (reason is None)
+    assert b"secret" not in b"".join(heard)
+
+
+async def test_a_body_is_sent_on_within_its_origin() -> None:
+    heard: list[bytes] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        heard.append(await reader.readexactly(4))
+        reader.feed_data(b"\r\n\r\n")
+        moved = redirecting_to("/new", "307 Temporary Redirect") if b"/old" in head else answering("")
+        await moved(reader, writer)
+
+    async with serving(listen) as port:
+        given = {"method": "POST", "body": "body", "follow_redirects": True}
+        assert (await probe_once(configured(url=f"http://127.0.0.1:{port}/old", **given))).verdict == ("ok", None)
+    assert heard == [b"body", b"body"]
+
+
 async def test_a_header_that_holds_a_line_break_is_never_sent() -> None:
     rotated = Secret(Reference("x", lambda: "x\r\nX-Evil: 1", "${file:token}"))
     probed = await ask(answering("{}"), headers={"Authorization": rotated})
