@@ -93,32 +93,30 @@ async def _first(
 ) -> tuple[asyncio.Transport, _P]:
     """The first connection of several addresses, each started when the one before failed or had its `STAGGER`."""
     waiting = list(addresses)
+    started: list[asyncio.Future[tuple[asyncio.Transport, _P]]] = []
     tasks: set[asyncio.Future[tuple[asyncio.Transport, _P]]] = set()
     errors: list[OSError] = []
     winner: tuple[asyncio.Transport, _P] | None = None
     try:
         while winner is None and (waiting or tasks):
             if waiting:
-                tasks.add(asyncio.ensure_future(connect(waiting.pop(0))))
+                started.append(asyncio.ensure_future(connect(waiting.pop(0))))
+                tasks.add(started[-1])
             done, tasks = await asyncio.wait(
                 tasks, timeout=STAGGER if waiting else None, return_when=asyncio.FIRST_COMPLETED
             )
-            for task in done:
-                error = task.exception()
-                if error is None and winner is None:
-                    winner = task.result()
-                elif error is None:
-                    task.result()[0].abort()
-                elif isinstance(error, ssl.SSLError) or not isinstance(error, OSError):
+            for error in filter(None, [task.exception() for task in done]):
+                if isinstance(error, ssl.SSLError) or not isinstance(error, OSError):
                     raise error
-                else:
-                    errors.append(error)
+                errors.append(error)
+            winner = next((task.result() for task in done if task.exception() is None), None)
     finally:
-        for task in tasks:
+        for task in started:
             task.cancel()
-        for late in await asyncio.gather(*tasks, return_exceptions=True):
-            if not isinstance(late, BaseException):
-                late[0].abort()
+        # Those that were made in the same turn of the loop as the winner, or as an error, included.
+        for made in await asyncio.gather(*started, return_exceptions=True):
+            if not isinstance(made, BaseException) and made is not winner:
+                made[0].abort()
     if winner is None:
         raise min(errors, key=lambda error: error.errno in _OURS)
     return winner

@@ -96,6 +96,18 @@ async def test_a_failed_handshake_is_not_hidden_by_another_address(monkeypatch: 
     assert len(network.tried) == 1
 
 
+async def test_what_connected_beside_a_failed_handshake_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several at the same turn of the loop, in each order that a set may give them."""
+    bad = ssl.SSLError(1, "bad certificate")
+    network = Network(monkeypatch, {"a": (0.0, None), "b": (0.0, bad), "c": (0.0, None), "d": (0.0, bad)})
+    at_once = asyncio.Event()
+    asyncio.get_running_loop().call_later(STAGGER * 5, at_once.set)
+    monkeypatch.setattr(asyncio, "sleep", lambda _: at_once.wait())
+    with pytest.raises(ssl.SSLError):
+        await dial(asyncio.Protocol, "four.example", 80)
+    assert [transport.aborted for transport in network.made] == [True, True]
+
+
 async def test_a_name_with_very_many_addresses_is_tried_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Network(monkeypatch, {f"10.0.0.{number}": (0.0, REFUSED) for number in range(200)})
     with pytest.raises(ConnectionRefusedError):
