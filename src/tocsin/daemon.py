@@ -23,6 +23,7 @@ from tocsin.config import ConfigError, Configuration, ControlTarget, FileWatch, 
 from tocsin.exposing import Health, Histogram, ReloadResult, SelfFacts, Site, WebServer
 from tocsin.logs import VEIL
 from tocsin.model.redaction import secrets_in
+from tocsin.runbooks import PageError, find_page, folders, list_pages
 from tocsin.running import Controls, Heartbeat, PermitPool, Runner, Scheduler, SystemClock, Watchdog, install_workers
 from tocsin.sdk import HttpClient, Probe
 
@@ -111,6 +112,7 @@ class Daemon:
         watchdog.start()
         stack.callback(watchdog.stop)
 
+        await asyncio.to_thread(self._look_at_runbooks)
         # Before the first run: what was known is exported again at once, so that a restart resolves nothing.
         server = WebServer(self._site(), settings.listen.host, settings.listen.port, settings.web_config_file)
         await asyncio.to_thread(server.start)
@@ -144,6 +146,18 @@ class Daemon:
             missing_contracts=len(self._configuration.missing),
             config_hash=self._configuration.content_hash,
         )
+
+    def _look_at_runbooks(self) -> None:
+        """Tells of pages of the user's own that cannot be read; in their place one is served that is made."""
+        own = self._settings.runbooks_dir
+        try:
+            for system, incident in list_pages(own) if own is not None else ():
+                try:
+                    find_page(system, incident, *folders(own))
+                except PageError as error:
+                    self._log.warning("a runbook page cannot be read", problem=str(error))
+        except PageError as error:
+            self._log.warning("the folder of runbook pages cannot be read", problem=str(error))
 
     async def _last(self, stop: Callable[[float], None]) -> None:
         """Stops a part that blocks, in what time is left."""
@@ -229,6 +243,7 @@ class Daemon:
             now=self._clock.wall,
             plan=lambda: describe(self._configuration),
             due=lambda name: self._scheduler.due_at(name) if self._scheduler is not None else None,
+            runbook=lambda system, incident: find_page(system, incident, *folders(self._settings.runbooks_dir)),
         )
 
     def _reload_from_afar(self) -> Future[ReloadResult]:

@@ -149,6 +149,26 @@ def test_a_probe_that_is_not_there_is_answered_with_the_nearest(tmp_path: Path) 
     assert ended.stderr == "tocsin probe: there is no probe `web9`; did you mean `web0`?\n"
 
 
+def test_a_page_of_ones_own_is_shown_and_one_that_nobody_has_written_is_made(tmp_path: Path) -> None:
+    config, pages = configured(tmp_path, "http://127.0.0.1:1/"), tmp_path / "pages"
+    made = tocsin("runbook", "s/i", "--config", config)
+    assert made.returncode == 0, made.stderr
+    assert "TOCSIN_RUNBOOKS_DIR" in made.stdout
+    (pages / "s").mkdir(parents=True)
+    (pages / "s" / "i.md").write_text("---\ntitle: Mine\n---\n\n# Mine\n\nCall Ada.\n")
+    mine = tocsin("runbook", "s/i", TOCSIN_RUNBOOKS_DIR=str(pages))
+    assert (mine.returncode, "Call Ada." in mine.stdout) == (0, True)
+    (pages / "s" / "i.md").write_text("# Mine\n")
+    broken = tocsin("runbook", "s/i", TOCSIN_RUNBOOKS_DIR=str(pages))
+    assert (broken.returncode, broken.stdout) == (2, "")
+    assert broken.stderr.startswith(f"tocsin runbook: {pages}/s/i.md:1: ")
+    for command in ("runbook", "run"):
+        gone = tocsin(command, "--config", config, TOCSIN_RUNBOOKS_DIR=str(tmp_path / "gone"))
+        assert gone.returncode == 2
+        assert f"{tmp_path}/gone" in gone.stderr
+        assert len(gone.stderr.splitlines()) == 1
+
+
 if __name__ == "__main__":
     HELP.write_text(listing(), "utf-8")  # REGENERATE: python -m tests.contract.test_command_line
 

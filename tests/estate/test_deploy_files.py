@@ -166,15 +166,18 @@ def test_every_file_that_the_page_names_is_there() -> None:
 
 def test_every_example_on_the_page_is_yaml() -> None:
     examples = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
-    assert len(examples) == 2
+    assert len(examples) == 3
     for example in examples:
         assert isinstance(yaml.safe_load(example), dict)
 
 
 def test_the_values_on_the_page_are_taken_by_the_chart(tmp_path: Path) -> None:
-    values = tmp_path / "values.yaml"
-    values.write_text(re.findall(r"```yaml\n(# values.*?)```", PAGE, re.DOTALL)[0])
-    run(str(ensure("helm") / "bin" / "helm"), "lint", "--strict", str(ROOT / "helm/tocsin"), "-f", str(values))
+    examples = re.findall(r"```yaml\n(# values.*?)```", PAGE, re.DOTALL)
+    assert len(examples) == 2
+    for number, example in enumerate(examples):
+        values = tmp_path / f"values{number}.yaml"
+        values.write_text(example)
+        run(str(ensure("helm") / "bin" / "helm"), "lint", "--strict", str(ROOT / "helm/tocsin"), "-f", str(values))
 
 
 def test_the_scrape_job_on_the_page_is_taken_by_prometheus(tmp_path: Path) -> None:

@@ -61,6 +61,26 @@ def test_a_probe_that_blocks_the_loop_fails_liveness_and_its_stack_is_in_the_log
     assert {name: daemon.probes()[name]["runs"]["failed"] for name in innocent} == dict.fromkeys(innocent, 0)
 
 
+def test_a_page_of_a_system_of_ones_own_opens_before_and_after_one_is_written(
+    tmp_path: Path, start: Callable[..., Daemon]
+) -> None:
+    own = tmp_path / "pages"
+    (own / "test").mkdir(parents=True)
+    (own / "test" / "broken.md").write_text("# no front matter\n")
+    nowhere = Target()
+    daemon = start(
+        write(tmp_path / "c.yaml", http_probe("shop-checkout", nowhere.url)),
+        environment={"TOCSIN_RUNBOOKS_DIR": str(own)},
+    )
+    status, made = daemon.get("/runbooks/test/test")
+    assert status == 200
+    assert 'id="http.connection_refused"' in made
+    assert 'id="http.assertion_failed"' in made
+    (own / "test" / "test.md").write_text("---\ntitle: Mine\nkinds: [http]\n---\n\n# Mine\n")
+    assert "<title>Mine, runbook" in daemon.get("/runbooks/test/test")[1]
+    assert daemon.log.read_text().count("broken.md:1: a page begins with front matter") == 1
+
+
 def test_a_log_that_cannot_be_written_stops_nothing(
     tmp_path: Path, target: Target, start: Callable[..., Daemon]
 ) -> None:

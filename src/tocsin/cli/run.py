@@ -27,7 +27,8 @@ def run(
     """Run the daemon: probe all the time, serve metrics, status page and runbook pages.
 
     Reloads on SIGHUP, on `POST /-/reload`, and when the files change. Other settings of the process are `TOCSIN_*`
-    variables: `TOCSIN_STATE_DIR`, `TOCSIN_LOG_LEVEL`, `TOCSIN_LOG_FORMAT`, `TOCSIN_WEB_CONFIG_FILE`, `TOCSIN_VANTAGE`.
+    variables: `TOCSIN_STATE_DIR`, `TOCSIN_LOG_LEVEL`, `TOCSIN_LOG_FORMAT`, `TOCSIN_WEB_CONFIG_FILE`, `TOCSIN_VANTAGE`,
+    `TOCSIN_RUNBOOKS_DIR`.
 
     Examples: `tocsin run --profile wipe --env-file .env`, `tocsin run -c tocsin.yaml --listen :9760`
     """

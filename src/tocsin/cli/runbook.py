@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,7 @@ from rich.markdown import Markdown
 from tocsin.cli.options import ConfigOption, EnvFileOption, ProfileOption, loaded
 from tocsin.config import ConfigError
 from tocsin.model import ProbeSpec
-from tocsin.runbooks import Page, PageError, checks, filling, find_page, list_pages
+from tocsin.runbooks import Page, PageError, checks, filling, find_page, folders, list_pages, made_page
 from tocsin.running.graph import Graph
 
 
@@ -25,9 +26,22 @@ def runbook(
 ) -> None:
     """Show a runbook page, or list them. With a configuration its commands hold your own values.
 
+    Pages of your own are those in the folder that `TOCSIN_RUNBOOKS_DIR` names. Where nobody has written one, it is made
+    from the probes of the configuration.
+
     Example: `tocsin runbook wipe/keycloak-outage --profile wipe --env-file /etc/wipe/.env`
     """
-    pages = list_pages()
+    try:
+        _runbook(incident, _specs(config, profile, env_file))
+    except PageError as error:
+        typer.echo(f"tocsin runbook: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+def _runbook(incident: str | None, specs: Mapping[str, ProbeSpec]) -> None:
+    own = os.environ.get("TOCSIN_RUNBOOKS_DIR")
+    roots = folders(Path(own) if own else None)
+    pages = sorted({*list_pages(*roots), *((spec.system, spec.incident) for spec in specs.values())})
     if incident is None:
         for system, name in pages:
             typer.echo(f"{system}/{name}")
@@ -38,13 +52,12 @@ def runbook(
         choice = ", ".join(f"{system}/{name}" for system, name in found or pages)
         typer.echo(f"tocsin runbook: {incident} {what}; choose of: {choice}", err=True)
         raise typer.Exit(2)
-    try:
-        page = find_page(*found[0])
-    except PageError as error:
-        typer.echo(f"tocsin runbook: {error}", err=True)
-        raise typer.Exit(2) from None
-    assert page is not None, "the page was listed a moment ago"
-    Console().print(_shown(page, _specs(config, profile, env_file)))
+    page = find_page(*found[0], *roots) or made_page(*found[0], specs.values())
+    if page is None:
+        raise PageError(
+            f"{'/'.join(found[0])} is not what a page can be called; use lower-case letters, digits and dashes"
+        )
+    Console().print(_shown(page, specs))
 
 
 def _specs(config: Path | None, profile: list[str] | None, env_file: Path | None) -> Mapping[str, ProbeSpec]:

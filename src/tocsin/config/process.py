@@ -1,4 +1,5 @@
-"""Settings of the process itself, from ``TOCSIN_*`` in its environment: where it listens, keeps state, how it logs."""
+"""Settings of the process itself, from ``TOCSIN_*`` in its environment: where it listens, keeps state, how it logs,
+where runbook pages of the user's own are."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from tocsin.config.document import Located, Origin, Position
@@ -41,6 +42,12 @@ def parse_listen(value: object) -> Listen:
     return Listen(match[1] or match[2] or "", int(match[3]))
 
 
+def _folder(path: Path | None) -> Path | None:
+    if path is not None and not path.is_dir():
+        raise ValueError(f"{str(path)!r} is not a folder; name the one that holds SYSTEM/INCIDENT.md")
+    return path
+
+
 class ProcessSettings(BaseSettings):
     """Read with `process_settings`. An empty variable counts as unset. Other ``TOCSIN_*`` variables are contracts of
     profiles and mean nothing here."""
@@ -52,6 +59,8 @@ class ProcessSettings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console", "auto"] = "auto"
     web_config_file: Path | None = None
+    runbooks_dir: Annotated[Path | None, AfterValidator(_folder)] = None
+    """Runbook pages of the user's own, looked in before the bundled ones."""
     vantage: str = ""
     reload_every: Seconds = 10.0
     """How often the files are looked at for a change; 0s for never."""

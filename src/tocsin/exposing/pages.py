@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from tocsin.exposing import documents, runbooks, views
 from tocsin.exposing.site import Health, SelfFacts, Site
 from tocsin.model import Entry, ProbeSpec
+from tocsin.runbooks import PageError, made_page
 from tocsin.running.graph import Graph
 from tocsin.sdk.quantities import format_duration
 
@@ -117,13 +118,19 @@ def probe_page(site: Site, name: str) -> bytes | None:
 
 
 def runbook_page(site: Site, system: str, incident: str) -> bytes | None:
-    """One incident's page with what is current on it; None when there is no such page. Reads the disk."""
-    page = site.runbook(system, incident)
-    if page is None:
-        return None
+    """One incident's page with what is current on it. Where nobody has written one, or it cannot be read, one that is
+    made from the probes; None when no probe leads to it either. Reads the disk."""
     entries = site.entries()
-    current = runbooks.current_reasons(entries, system, incident)
     specs = {name: entry.spec for name, entry in entries.items()}
+    problem: str | None = None
+    try:
+        page = site.runbook(system, incident)
+    except PageError as error:
+        page, problem = None, f"The page that was written for this cannot be used: {error}"
+    page = page or made_page(system, incident, specs.values())
+    if page is None:
+        return None if problem is None else message_page(site, "Not readable", problem)
+    current = runbooks.current_reasons(entries, system, incident)
     rendered = runbooks.render(page.text, frozenset(current), specs, _checks(site, entries, specs, system, incident))
     watching = [
         (name, views.entry_light(entry))
@@ -132,7 +139,7 @@ def runbook_page(site: Site, system: str, incident: str) -> bytes | None:
     ]
     return _render(
         "runbook.html",
-        frame=_frame(site),
+        frame=_frame(site, problem),
         icon=_icon(min((light for _, light in watching), key=lambda light: light.rank, default=views.Light.NEVER)),
         page=page,
         rendered=rendered,
@@ -163,12 +170,13 @@ def message_page(site: Site, title: str, text: str) -> bytes:
     return _render("message.html", frame=_frame(site), icon="unknown", title=title, text=text)
 
 
-def _frame(site: Site) -> Frame:
+def _frame(site: Site, notice: str | None = None) -> Frame:
+    """``notice``: one more, of this page alone."""
     facts, health, now = site.facts(), site.health(), site.now()
     heartbeat = views.moment(facts.heartbeat_at, now)
     shown = views.moment(now, now)
     assert shown is not None
-    notices = list(facts.notices)
+    notices = [*([notice] if notice is not None else []), *facts.notices]
     if facts.state_failing is not None:
         notices.insert(0, f"State is kept in memory only, a restart would forget it: {facts.state_failing}")
     if facts.config_error is not None:

@@ -77,7 +77,8 @@ class Site:
     """Everything that the HTTP server needs of the rest of the daemon.
 
     ``reload`` starts a reload on the probing loop and gives its future (`asyncio.run_coroutine_threadsafe`).
-    ``runbook`` finds the page of a system and an incident, None when there is none.
+    ``runbook`` finds the page of a system and an incident, None when there is none; raises
+    `tocsin.runbooks.PageError` for one that cannot be read.
     ``due``: when a probe runs next, in Unix seconds.
     ``plan``: the configuration that runs, as rows without secrets.
     ``ready_within``: seconds after the start until the daemon is ready even without a first result of every probe.

@@ -1,8 +1,9 @@
 """One runbook page: front matter, Markdown, and the headings that are reasons.
 
-A page is ``runbooks/SYSTEM/INCIDENT.md``. Its front matter names the ``title``, the ``kinds`` of probes that lead to it
-and the platform's own page (``source``). A heading of the form ``### `kind.reason` …`` is that reason's section; one
-section may serve several reasons that are handled alike (``### `http.timeout` `http.connection_refused` ``).
+A page is ``runbooks/SYSTEM/INCIDENT.md``, or the same in a folder of the reader's own, which comes first. Its front
+matter names the ``title``, the ``kinds`` of probes that lead to it and the platform's own page (``source``). A heading
+of the form ``### `kind.reason` …`` is that reason's section; one section may serve several reasons that are handled
+alike (``### `http.timeout` `http.connection_refused` ``).
 
 What is to be done about a reason that all kinds share (a timeout, a missing contract) is written once, in
 ``runbooks/reasons.md`` with headings ``### `reason` ``; a page is completed with those sections for each of its kinds,
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources.abc import Traversable
+from pathlib import Path
 
 import yaml
 
@@ -83,37 +85,78 @@ class Page:
         return f"{self.system}/{self.incident}" + (f"#{kind}.{reason}" if reason else "")
 
 
-def list_pages(root: Traversable | None = None) -> list[tuple[str, str]]:
-    """Every (system, incident) that has a page, sorted."""
-    folder = data("runbooks") if root is None else root
-    return sorted(
-        (system.name, page.name.removesuffix(".md"))
-        for system in folder.iterdir()
-        if system.is_dir()
-        for page in system.iterdir()
-        if page.name.endswith(".md")
-    )
+def folders(own: Path | None) -> tuple[Traversable, ...]:
+    """Where pages are looked for: in the reader's own folder, if there is one, then in the bundled one."""
+    return (data("runbooks"),) if own is None else (own, data("runbooks"))
 
 
-def find_page(system: str, incident: str, root: Traversable | None = None) -> Page | None:
-    """The completed page, or None when there is none by these names. Raises `PageError` when it is malformed.
+def list_pages(*roots: Traversable) -> list[tuple[str, str]]:
+    """Every (system, incident) that has a page in these folders, sorted. Without any: the bundled pages.
 
-    The names are checked against `NAME` before they become a path, so that no request can leave the folder.
+    Raises `PageError` when a folder cannot be read.
+    """
+    found: set[tuple[str, str]] = set()
+    for folder in roots or folders(None):
+        try:
+            found.update(_listed(folder))
+        except OSError as error:
+            raise PageError(f"{folder}: cannot be read: {error.strerror or error}") from error
+    return sorted(found)
+
+
+def _listed(folder: Traversable) -> Iterator[tuple[str, str]]:
+    """What begins with a dot is no system: a mounted ConfigMap has such folders of its own beside them."""
+    for system in folder.iterdir():
+        if system.is_dir() and not system.name.startswith("."):
+            for page in system.iterdir():
+                if page.name.endswith(".md"):
+                    yield system.name, page.name.removesuffix(".md")
+
+
+def find_page(system: str, incident: str, *roots: Traversable) -> Page | None:
+    """The completed page of the first of these folders that has it; without any folder, of the bundled one. None when
+    there is none by these names. Raises `PageError` when it is malformed or cannot be read.
+
+    The names are checked against `NAME` before they become a path, so that no request can leave the folders.
     """
     if not (NAME.fullmatch(system) and NAME.fullmatch(incident)):
         return None
-    folder = data("runbooks") if root is None else root
-    file = folder.joinpath(system, f"{incident}.md")
-    if not file.is_file():
+    places = roots or folders(None)
+    file = _first(places, system, f"{incident}.md")
+    if file is None:
         return None
-    shared_file = folder.joinpath(_SHARED_FILE)
-    shared = shared_file.read_text("utf-8") if shared_file.is_file() else ""
-    return read_page(system, incident, file.read_text("utf-8"), shared)
+    return read_page(system, incident, _text(file), shared_source(*places), _shown(file))
 
 
-def read_page(system: str, incident: str, source: str, shared_source: str = "") -> Page:
-    """Parses a page and completes it. Raises `PageError`."""
-    name = f"runbooks/{system}/{incident}.md"
+def shared_source(*roots: Traversable) -> str:
+    """The text of ``reasons.md`` of the first of these folders that has it; without any folder, of the bundled one.
+    Raises `PageError` when it cannot be read."""
+    file = _first(roots or folders(None), _SHARED_FILE)
+    return "" if file is None else _text(file)
+
+
+def _first(roots: Sequence[Traversable], *names: str) -> Traversable | None:
+    return next((file for root in roots if (file := root.joinpath(*names)).is_file()), None)
+
+
+def _text(file: Traversable) -> str:
+    try:
+        return file.read_text("utf-8")
+    except OSError as error:
+        raise PageError(f"{_shown(file)}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise PageError(f"{_shown(file)}: is not UTF-8") from error
+
+
+def _shown(file: Traversable) -> str:
+    """A bundled page by its name in a checkout, one of the reader's by its path."""
+    bundled, path = Path(str(data("runbooks"))), Path(str(file))
+    return f"runbooks/{path.relative_to(bundled).as_posix()}" if path.is_relative_to(bundled) else str(path)
+
+
+def read_page(system: str, incident: str, source: str, shared_source: str = "", file: str | None = None) -> Page:
+    """Parses a page and completes it. ``file``: its name in messages. Raises `PageError`."""
+    name = file or f"runbooks/{system}/{incident}.md"
     meta, text, first_line = _front_matter(source, name)
     headings = tuple(_headings(text, first_line))
     kinds = meta.kinds

@@ -18,6 +18,7 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "WEB_CONFIG_FILE",
         "VANTAGE",
         "RELOAD_EVERY",
+        "RUNBOOKS_DIR",
     ):
         monkeypatch.delenv(f"TOCSIN_{name}", raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
@@ -30,10 +31,11 @@ def test_without_variables_the_defaults_hold(tmp_path: Path, monkeypatch: pytest
     assert settings.listen == Listen("127.0.0.1", 9760)
     assert settings.state_dir == tmp_path / "tocsin"
     assert (settings.log_level, settings.log_format, settings.vantage) == ("info", "auto", "")
-    assert (settings.web_config_file, settings.reload_every) == (None, 10.0)
+    assert (settings.web_config_file, settings.reload_every, settings.runbooks_dir) == (None, 10.0, None)
 
 
-def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch):
+def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("TOCSIN_RUNBOOKS_DIR", str(tmp_path))
     monkeypatch.setenv("TOCSIN_LISTEN", "[::1]:0")
     monkeypatch.setenv("TOCSIN_STATE_DIR", "/srv/tocsin")
     monkeypatch.setenv("TOCSIN_LOG_LEVEL", "debug")
@@ -50,6 +52,7 @@ def test_every_variable_is_read(monkeypatch: pytest.MonkeyPatch):
         "web_config_file": Path("/etc/web.yml"),
         "vantage": "api-network",
         "reload_every": 60.0,
+        "runbooks_dir": tmp_path,
     }
 
 
@@ -57,11 +60,13 @@ def test_wrong_variables_are_told_by_name_all_at_once(monkeypatch: pytest.Monkey
     monkeypatch.setenv("TOCSIN_LISTEN", "localhost")
     monkeypatch.setenv("TOCSIN_LOG_LEVEL", "inof")
     monkeypatch.setenv("TOCSIN_RELOAD_EVERY", "10")
+    monkeypatch.setenv("TOCSIN_RUNBOOKS_DIR", "/nowhere")
     with pytest.raises(ConfigError) as caught:
         process_settings()
     assert str(caught.value).splitlines() == [
         "environment: TOCSIN_LISTEN: 'localhost' is not an address; write 127.0.0.1:9760, [::1]:9760 or :9760",
         "environment: TOCSIN_LOG_LEVEL: 'inof' is not 'debug', 'info', 'warning' or 'error'; did you mean `info`?",
+        "environment: TOCSIN_RUNBOOKS_DIR: '/nowhere' is not a folder; name the one that holds SYSTEM/INCIDENT.md",
         "environment: TOCSIN_RELOAD_EVERY: '10' is not a duration; "
         "write a number and a unit: 500ms, 30s, 5m, 1h30m, 7d",
     ]

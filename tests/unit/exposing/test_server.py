@@ -31,7 +31,8 @@ from tocsin.exposing import Health, ReloadResult, Site, WebServer
 from tocsin.exposing import server as server_module
 from tocsin.exposing.tls import expiry
 from tocsin.exposing.webconfig import TlsConfig
-from tocsin.model import Entry, ProbeState, Secret
+from tocsin.model import CommonReason, Entry, ProbeState, Secret
+from tocsin.runbooks import find_page, folders
 
 SECRET = "correct horse"
 
@@ -190,6 +191,42 @@ def test_a_runbook_page_that_no_probe_leads_to_keeps_the_list_that_it_was_shippe
     page = ask(server, "/runbooks/wipe/backup").text
     assert "<code>wipe-wal-archive</code>" in page
     assert 'class="checks"' not in page
+
+
+def shop(**changes: object) -> Site:
+    """One probe of a system that no bundled page is for, which is bad."""
+    reasons = tuple(reason.info for reason in CommonReason)
+    probe = replace(gallery.spec("shop-checkout"), system="shop", incident="checkout-down", reasons=reasons)
+    bad = gallery.bad((gallery.found("timeout", "no complete answer"),), 60.0)
+    return replace(gallery.site({"shop-checkout": gallery.entry(probe, bad)}), **changes)
+
+
+def test_a_link_to_a_page_that_nobody_has_written_opens_one_that_is_made() -> None:
+    with serving(shop()) as server:
+        answer = ask(server, "/runbooks/shop/checkout-down")
+        assert answer.status == 200
+        assert 'id="http.timeout"' in answer.text
+        assert '<a class="reason" href="#http.timeout">http.timeout</a>' in answer.text
+        assert re.search(r'<tr class="page"><td class="number">1</td><td><a [^>]*>shop-checkout</a>', answer.text)
+        assert "<code>TOCSIN_RUNBOOKS_DIR</code>" in answer.text
+        assert ask(server, "/runbooks/shop/nothing").status == 404
+
+
+def test_the_page_of_ones_own_is_served_as_it_is_on_the_disk_now(tmp_path: Path) -> None:
+    page = tmp_path / "shop" / "checkout-down.md"
+    page.parent.mkdir()
+    page.write_text("---\ntitle: No checkout\nkinds: [http]\n---\n\n# No checkout\n\nCall *Ada*.\n")
+    with serving(shop(runbook=lambda *names: find_page(*names, *folders(tmp_path)))) as server:
+        written = ask(server, "/runbooks/shop/checkout-down").text
+        assert "Call <em>Ada</em>." in written
+        assert 'id="http.timeout"' in written
+        page.write_text("# <b>broken</b>\n")
+        broken = ask(server, "/runbooks/shop/checkout-down")
+        assert broken.status == 200
+        assert f"{page}:1: a page begins with front matter" in broken.text
+        assert 'id="http.timeout"' in broken.text, "made, in its place"
+        (tmp_path / "shop" / "other.md").write_text("# broken\n")
+        assert "other.md:1: a page begins with front matter" in ask(server, "/runbooks/shop/other").text
 
 
 def test_a_probes_page_shows_findings_measurements_history_and_neighbours(server: WebServer) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tocsin.runbooks import PageError, find_page, list_pages, read_page
+from tocsin.runbooks import PageError, find_page, folders, list_pages, read_page
 
 PAGE = """---
 title: Realm outage
@@ -101,6 +101,59 @@ def test_names_with_a_path_in_them_find_nothing(tmp_path: Path) -> None:
     assert find_page("..", "secret", tmp_path) is None
     assert find_page("wipe", "../../secret", tmp_path) is None
     assert find_page("wipe", "absent", tmp_path) is None
+
+
+def test_the_readers_own_page_comes_before_the_bundled_one_which_comes_before_none(tmp_path: Path) -> None:
+    write(tmp_path, "shop/checkout-down", PAGE)
+    write(tmp_path, "wipe/keycloak-outage", PAGE)
+    roots = folders(tmp_path)
+    mine, over = find_page("shop", "checkout-down", *roots), find_page("wipe", "keycloak-outage", *roots)
+    assert mine is not None
+    assert over is not None
+    assert (mine.title, over.title) == ("Realm outage", "Realm outage")
+    assert "oidc_realm.timeout" in mine.anchors, "completed with the bundled sections"
+    assert find_page("wipe", "storage-outage", *roots) == find_page("wipe", "storage-outage")
+    assert {("shop", "checkout-down"), ("wipe", "storage-outage")} <= set(list_pages(*roots))
+
+
+def test_shared_sections_of_the_readers_own_take_the_place_of_the_bundled_ones(tmp_path: Path) -> None:
+    write(tmp_path, "shop/checkout-down", PAGE)
+    (tmp_path / "reasons.md").write_text(SHARED)
+    page = find_page("shop", "checkout-down", *folders(tmp_path))
+    assert page is not None
+    assert page.shared == read_page("shop", "checkout-down", PAGE, SHARED).shared
+
+
+def test_no_name_leads_out_of_the_readers_folder(tmp_path: Path) -> None:
+    write(tmp_path, "outside/secret", PAGE)
+    (tmp_path / "own").mkdir()
+    for system, incident in (("..", "secret"), ("../outside", "secret"), ("x", "../../outside/secret")):
+        assert find_page(system, incident, *folders(tmp_path / "own")) is None
+
+
+def test_a_page_of_the_readers_own_that_cannot_be_read_is_told_by_its_path(tmp_path: Path) -> None:
+    write(tmp_path, "shop/a", "# no front matter\n")
+    (tmp_path / "shop" / "b.md").write_bytes(b"\xff\xfe")
+    for incident, message in (
+        ("a", f"{tmp_path}/shop/a.md:1: a page begins with front matter between two lines of ---"),
+        ("b", f"{tmp_path}/shop/b.md: is not UTF-8"),
+    ):
+        with pytest.raises(PageError) as caught:
+            find_page("shop", incident, *folders(tmp_path))
+        assert str(caught.value) == message
+    with pytest.raises(PageError, match="/none: cannot be read: No such file or directory"):
+        list_pages(tmp_path / "none")
+
+
+def test_what_a_mounted_configmap_keeps_beside_the_pages_is_no_page(tmp_path: Path) -> None:
+    write(tmp_path, "..data/reasons", SHARED)
+    assert list_pages(tmp_path) == []
+
+
+def write(root: Path, name: str, text: str) -> None:
+    file = root / f"{name}.md"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text)
 
 
 def test_every_shipped_page_reads() -> None:
