@@ -359,3 +359,37 @@ def sync() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+# Notes
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ((), True),
+        (("--set", "webConfig.secret=web"), False),
+        (("--set", "networkPolicy.from[0].podSelector.matchLabels.app=prometheus"), False),
+        (
+            (
+                *("--set", "networkPolicy.from[0].podSelector.matchLabels.app=prometheus"),
+                *("--set", "networkPolicy.enabled=false"),
+            ),
+            True,
+        ),
+    ],
+)
+def test_the_notes_say_when_anybody_in_the_cluster_reaches_the_port(
+    tmp_path: Path, options: tuple[str, ...], told: bool
+) -> None:
+    assert ("Whoever reaches the port" in notes(tmp_path, *options)) is told
+
+
+def notes(folder: Path, *options: str) -> str:
+    """What helm prints after an install, which `helm template` does not: rendered as a value of an object."""
+    copy = folder / "chart"
+    shutil.copytree(CHART, copy)
+    text = (copy / "templates" / "NOTES.txt").read_text()
+    (copy / "templates" / "_notes.tpl").write_text(f'{{{{ define "notes" }}}}{text}{{{{ end }}}}')
+    (copy / "templates" / "notes.yaml").write_text('kind: Notes\ntext: {{ include "notes" . | quote }}\n')
+    return str(only(rendered(*options, chart=copy), "Notes")["text"])

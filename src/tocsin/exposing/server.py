@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
 import ssl
 import threading
@@ -102,6 +103,7 @@ class WebServer:
             ThreadPoolExecutor(2, thread_name_prefix="tocsin-render") as workers,
         ):
             self.port, self.tls = listening.getsockname()[1], current.context is not None
+            self._tell_of_an_open_door(listening, current.config)
             desk = Desk(self._site, Gate(current.config), workers)
             desk.web_certificate_expiry = current.expiry
             runner = web.AppRunner(
@@ -137,6 +139,16 @@ class WebServer:
                 await runner.cleanup()
                 desk.gate.close()
                 await _part(held)
+
+    def _tell_of_an_open_door(self, listening: socket.socket, config: WebConfig) -> None:
+        host = listening.getsockname()[0]
+        if not config.guarded and not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
+            self._log.warning(
+                "whoever reaches the port reads all pages: it is not on loopback, and the web-config file has neither "
+                "basic_auth_users nor a client CA whose certificates are required",
+                address=host,
+                port=self.port,
+            )
 
     def _reread(self) -> _Rules:
         fresh = self._read()

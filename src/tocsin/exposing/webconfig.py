@@ -163,6 +163,12 @@ class WebConfig(_Strict):
     basic_auth_users: dict[str, Secret] = {}
     rate_limit: RateLimit = RateLimit()
 
+    @property
+    def guarded(self) -> bool:
+        """Whether nobody passes without a password or a verified certificate."""
+        tls = self.tls_server_config
+        return bool(self.basic_auth_users) or (tls is not None and tls.client_auth_type == "RequireAndVerifyClientCert")
+
     @field_validator("basic_auth_users")
     @classmethod
     def _hashed(cls, value: dict[str, Secret]) -> dict[str, Secret]:

@@ -23,6 +23,7 @@ import bcrypt
 import pytest
 from cryptography import x509
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from structlog.testing import capture_logs
 
 from tests import exposing_gallery as gallery
 from tests.exposing_certificates import Authority
@@ -191,6 +192,31 @@ def test_a_runbook_page_that_no_probe_leads_to_keeps_the_list_that_it_was_shippe
     page = ask(server, "/runbooks/wipe/backup").text
     assert "<code>wipe-wal-archive</code>" in page
     assert 'class="checks"' not in page
+
+
+@pytest.mark.parametrize(
+    ("host", "file", "told"),
+    [
+        ("127.0.0.1", "", 0),
+        ("localhost", "", 0),
+        ("0.0.0.0", "", 1),
+        ("", "", 1),
+        ("", "rate_limit: {interval: 1s, burst: 9}\n", 1),
+        ("", "basic_auth_users: {prometheus: '{hash}'}\n", 0),
+    ],
+)
+def test_a_port_that_others_reach_and_nothing_guards_is_told_once(
+    host: str, file: str, told: int, tmp_path: Path
+) -> None:
+    web_config = tmp_path / "web.yml"
+    web_config.write_text(file.replace("{hash}", bcrypt.hashpw(SECRET.encode(), bcrypt.gensalt(4)).decode()))
+    server = WebServer(gallery.site(), host, 0, web_config if file else None)
+    with capture_logs() as log:
+        server.start()
+        server.stop()
+    warnings = [line["event"] for line in log if line["log_level"] == "warning"]
+    assert len(warnings) == told
+    assert all("basic_auth_users" in line and "client CA" in line for line in warnings)
 
 
 def shop(**changes: object) -> Site:
