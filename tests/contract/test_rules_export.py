@@ -37,6 +37,7 @@ def test_a_limit_is_replaced_where_it_stands_once_and_nothing_else_is(tmp_path: 
         ("stalled_seconds", "--limit stalled_seconds: write NAME=NUMBER, such as stalled_seconds=120"),
         ("stalled_seconds=soon", "--limit stalled_seconds=soon: write NAME=NUMBER"),
         ("slo_objective=0.9", "there is no limit 'slo_objective'"),
+        *((f"stalled_seconds={number}", "a limit is a number above 0") for number in ("nan", "inf", "-1", "0")),
     ],
 )
 def test_a_limit_that_is_none_is_refused_and_nothing_is_written(tmp_path: Path, limit: str, said: str) -> None:
@@ -44,6 +45,16 @@ def test_a_limit_that_is_none_is_refused_and_nothing_is_written(tmp_path: Path, 
     assert result.exit_code == 2
     assert said in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "/proc/none/rules"])
+def test_where_nothing_can_be_written_is_told_in_one_line(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    result = CliRunner().invoke(app, ["rules", "export", str(tmp_path / place)])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("tocsin rules export: cannot write /")
+    assert len(result.stderr.splitlines()) == 1
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_burn_rate_rules_are_for_those_who_ask(tmp_path: Path) -> None:

@@ -62,6 +62,8 @@ def drill(
     teller = _Teller(Console(stderr=True, highlight=False, soft_wrap=True))
     if live and not (public_url and alertmanager_url):
         raise _fail("--live needs --public-url URL of the running daemon and --alertmanager-url URL")
+    if junit is not None and (why := _unwritable(junit)):
+        raise _fail(why)
     try:
         if live:
             verdicts = asyncio.run(_live(chosen, str(public_url), str(alertmanager_url), teller))
@@ -70,13 +72,35 @@ def drill(
     except (StageError, OSError, RuntimeError) as error:
         raise _fail(str(error)) from None
     heard_by = "alertmanager" if prometheus or live else "metrics"
-    if junit is not None:
-        junit.write_text(as_junit(verdicts), "utf-8")
+    lost = _written(junit, as_junit(verdicts)) if junit is not None else ""
     if as_json:
         typer.echo(json.dumps(as_document(verdicts, heard_by), indent=2))
     else:
         _report(verdicts, heard_by)
+    if lost:
+        raise _fail(lost)
     raise typer.Exit(0 if all(verdict.passed for verdict in verdicts) else 1)
+
+
+def _unwritable(file: Path) -> str:
+    """Why the file cannot be written, empty when it can; leaves it as it is. Drills take long: this is asked first."""
+    there = file.exists()
+    try:
+        file.open("a").close()
+        if not there:
+            file.unlink()
+    except OSError as error:
+        return f"cannot write {file}: {error.strerror}"
+    return ""
+
+
+def _written(file: Path, text: str) -> str:
+    """Writes the file; returns why not, empty when it is written."""
+    try:
+        file.write_text(text, "utf-8")
+    except OSError as error:
+        return f"cannot write {file}: {error.strerror}"
+    return ""
 
 
 def _chosen(catalogue: dict[str, Drill], names: Sequence[str], live: bool) -> list[Drill]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tocsin.cli.options import ConfigOption, EnvFileOption, ProfileOption, loaded
+from tocsin.cli.options import ConfigOption, EnvFileOption, ProfileOption, loaded, unreadable
 from tocsin.data import folder
 from tocsin.paging.inhibition import beside_the_point, render
 from tocsin.paging.inhibition import inhibitions as found_in
@@ -30,5 +30,8 @@ def inhibitions(
     Example: `tocsin inhibitions -c tocsin.yaml`
     """
     configuration, _ = loaded(config, profile, env_file)
-    rules = read_rules([*sorted(folder("alerts").glob("*.yaml")), *(alerts or [])], Path.cwd())
+    try:
+        rules = read_rules([*sorted(folder("alerts").glob("*.yaml")), *(alerts or [])], Path.cwd())
+    except OSError as error:
+        raise unreadable("inhibitions", error) from None
     typer.echo(render(found_in(configuration.probes.values()), beside_the_point(rules)), nl=False)

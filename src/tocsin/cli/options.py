@@ -38,6 +38,12 @@ def sources(config: Path | None, profile: list[str] | None, env_file: Path | Non
     return Sources(config, tuple(profile or ()), env_file, os.environ, vantage)
 
 
+def unreadable(command: str, error: OSError) -> typer.Exit:
+    """Says in one line which of the given files cannot be read, and why; what is returned ends with exit code 2."""
+    typer.echo(f"tocsin {command}: cannot read {error.filename}: {error.strerror}", err=True)
+    return typer.Exit(2)
+
+
 def _of_running_sandbox() -> Path | None:
     from tocsin_sandbox import folders
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from tocsin.cli.options import ConfigOption, EnvFileOption, ProfileOption, loaded
+from tocsin.cli.options import ConfigOption, EnvFileOption, ProfileOption, loaded, unreadable
 from tocsin.config import Registry, bundled_probes
 from tocsin.config.registry import BrokenKind
 from tocsin.data import folder
@@ -49,12 +50,19 @@ def export(
     except ValueError as error:
         typer.echo(f"tocsin rules export: {error}", err=True)
         raise typer.Exit(2) from None
-    out.mkdir(parents=True, exist_ok=True)
-    for file, text in texts.items():
-        for default, chosen in ((PUBLIC_URL, public_url), (GRAFANA_URL, grafana_url), (DOCS_URL, docs_url)):
-            text = text.replace(default, chosen.rstrip("/"))
-        (out / file).write_text(text, "utf-8")
-        typer.echo(str(out / file))
+    addresses = ((PUBLIC_URL, public_url), (GRAFANA_URL, grafana_url), (DOCS_URL, docs_url))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for file, text in texts.items():
+            for default, chosen in addresses:
+                text = text.replace(default, chosen.rstrip("/"))
+            (out / file).write_text(text, "utf-8")
+            typer.echo(str(out / file))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        typer.echo(f"tocsin rules export: cannot write {error.filename or out}: {error.strerror}", err=True)
+        raise typer.Exit(2) from None
     if docs_url == DOCS_URL:
         typer.echo(
             f"note: alerts about tocsin itself link to {DOCS_URL}; publish runbooks/tocsin where it does not need the "
@@ -66,9 +74,12 @@ def export(
 def _limit(text: str) -> tuple[str, float]:
     name, _, number = text.partition("=")
     try:
-        return name, float(number)
+        limit = float(number)
     except ValueError:
         raise ValueError(f"--limit {text}: write NAME=NUMBER, such as stalled_seconds=120") from None
+    if not (math.isfinite(limit) and limit > 0):
+        raise ValueError(f"--limit {text}: a limit is a number above 0, such as stalled_seconds=120")
+    return name, limit
 
 
 @rules.command("lint")
@@ -104,6 +115,8 @@ def lint_command(
     except (PageError, BrokenKind) as error:
         typer.echo(str(error))
         raise typer.Exit(1) from None
+    except OSError as error:
+        raise unreadable("rules lint", error) from None
     problems = [str(problem) for problem in lint(subject)]
     if promtool.installed():
         problems += promtool.complaints([*_shipped_rules(), *(alerts or [])])
