@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tocsin.cli.options import without_login
 from tocsin.config.errors import nearest
 from tocsin.data import folder
 from tocsin.paging.drills.catalogue import Drill, read_catalogue
@@ -70,7 +71,8 @@ def drill(
         else:
             verdicts = asyncio.run(_on_the_sandbox(chosen, prometheus, at_once, teller))
     except (StageError, OSError, RuntimeError) as error:
-        raise _fail(str(error)) from None
+        given = (url.rstrip("/") for url in (public_url, alertmanager_url) if url)
+        raise _fail(without_login(str(error), *given)) from None
     heard_by = "alertmanager" if prometheus or live else "metrics"
     lost = _written(junit, as_junit(verdicts)) if junit is not None else ""
     if as_json:
@@ -144,7 +146,7 @@ async def _on_the_sandbox(drills: list[Drill], prometheus: bool, at_once: int, t
 async def _live(drills: list[Drill], url: str, alertmanager: str, teller: _Teller) -> list[Verdict]:
     bell = LiveBell(alertmanager.rstrip("/"), LIVE_SETTLE)
     if why := why_unsafe(await bell.alerts()):
-        raise StageError(f"nothing is caused at {alertmanager}: {why}")
+        raise StageError(f"nothing is caused at {alertmanager.rstrip('/')}: {why}")
     drills = await at_its_pace(drills, url.rstrip("/"))
     stage = LiveStage(url.rstrip("/"), _ask)
     async with _beside(bell.listen()):

@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from tocsin.config import Configuration, Registry, Sources, load
+from tocsin.model.redaction import Redactor
+from tocsin.sdk.http import shown_url
 
 _HERE = Path("tocsin.yaml")
 
@@ -42,6 +44,19 @@ def unreadable(command: str, error: OSError) -> typer.Exit:
     """Says in one line which of the given files cannot be read, and why; what is returned ends with exit code 2."""
     typer.echo(f"tocsin {command}: cannot read {error.filename}: {error.strerror}", err=True)
     return typer.Exit(2)
+
+
+def without_login(text: str, *urls: str) -> str:
+    """A message about addresses that were given, which may hold a password: each as it may be shown, and masked where
+    it stands in another form."""
+    for url in urls:
+        try:
+            shown = shown_url(url)
+        except ValueError:
+            shown = "the address that was given" if "@" in url else url
+        if shown != url:
+            text = Redactor.of([url]).text(text.replace(url, shown))
+    return text
 
 
 def _of_running_sandbox() -> Path | None:

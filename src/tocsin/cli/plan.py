@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tocsin.cli.options import ConfigOption, EnvFileOption, ProfileOption, loaded
+from tocsin.cli.options import ConfigOption, EnvFileOption, ProfileOption, loaded, without_login
 from tocsin.config import PlannedProbe, describe
 from tocsin.config.describing import planned_document
 from tocsin.doctor.questions import questions_of
@@ -99,16 +99,18 @@ def _contracts(found: Mapping[str, list[tuple[str, MissingContract]]], asked: Ma
 
 async def _running(url: str) -> dict[str, Mapping[str, Any]]:
     """The plan of a running daemon, by probe. Exits with 2 when it does not answer as one."""
+    url = url.rstrip("/")
     try:
         timeout = aiohttp.ClientTimeout(total=10)
         async with (
             aiohttp.ClientSession(timeout=timeout, trust_env=False) as session,
-            session.get(f"{url.rstrip('/')}/api/v1/plan") as answer,
+            session.get(f"{url}/api/v1/plan") as answer,
         ):
             answer.raise_for_status()
             return {row["name"]: row for row in (await answer.json())["probes"]}
     except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError) as error:
-        typer.echo(f"tocsin plan: no tocsin daemon answers at {url}: {error or type(error).__name__}", err=True)
+        told = f"no tocsin daemon answers at {url}: {str(error) or type(error).__name__}"
+        typer.echo(f"tocsin plan: {without_login(told, url)}", err=True)
         raise typer.Exit(2) from None
 
 

@@ -38,3 +38,34 @@ def test_what_is_not_checked_while_a_variable_is_unset_has_a_part_of_its_own(lin
         (line,) = of(lines[begin:], variable)
         assert words in line
         assert of(lines[:begin], variable) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("http://ada:hunter22@127.0.0.1:1/below/", "http://127.0.0.1:1/below"),
+        ("http://ada:hunter%2F22@[::1", "the address that was given"),
+        ("ada:hunter22@127.0.0.1:1", "the address that was given"),
+        ("gopher://ada:hunter22@127.0.0.1:1", "gopher://127.0.0.1:1"),
+        ("http://127.0.0.1:1/", "http://127.0.0.1:1"),
+        ("127.0.0.1:1", "127.0.0.1:1"),
+    ],
+)
+def test_the_password_of_the_address_stays_in_when_nobody_answers_there(address: str, shown: str) -> None:
+    result = CliRunner().invoke(app, ["plan", "--profile", "wipe", "--against", address])
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"tocsin plan: no tocsin daemon answers at {shown}: ")
+    assert "hunter" not in result.output
+
+
+def test_a_live_drill_keeps_the_passwords_of_its_addresses_in() -> None:
+    options = (
+        "--public-url",
+        "http://ada:hunter22@127.0.0.1:1",
+        "--alertmanager-url",
+        "http://bob:hunter33@127.0.0.1:1",
+    )
+    result = CliRunner().invoke(app, ["drill", "--live", *options])
+    assert result.exit_code == 2
+    assert "the Alertmanager at http://127.0.0.1:1 does not answer" in result.stderr
+    assert "hunter" not in result.output
