@@ -37,26 +37,26 @@ def kinds(
 
 def _summary(registry: Registry, name: str) -> str:
     try:
-        return registry[name].summary()
+        return escape(registry[name].summary())
     except BrokenKind as error:
         return f"[red]{escape(str(error))}[/]"
 
 
 def _show(console: Console, probe: type[Probe]) -> None:
-    console.print(f"[bold]{probe.kind}[/]  {probe.summary()}\n")
+    console.print(f"[bold]{probe.kind}[/]  {escape(probe.summary())}\n")
     settings = Table("setting", "type", "default", "meaning", title="Settings", title_justify="left", box=None)
     for name, field in probe.Settings.model_fields.items():
         default = "required" if field.is_required() else _plain(field.get_default(call_default_factory=True))
-        settings.add_row(name, type_name(field.annotation), default, field.description or "")
+        settings.add_row(name, *map(escape, (type_name(field.annotation), default, field.description or "")))
     console.print(settings)
     reasons = Table("reason", "status", "severity", "meaning", title="\nReasons", title_justify="left", box=None)
     for info in probe.all_reasons():
-        reasons.add_row(info.code, info.status, info.severity, info.meaning)
+        reasons.add_row(info.code, info.status, info.severity, escape(info.meaning))
     console.print(reasons)
     if probe.gauges:
         gauges = Table("gauge", "labels", "meaning", title="\nGauges", title_justify="left", box=None)
         for gauge in probe.gauges:
-            gauges.add_row(gauge.name, ", ".join(("probe", *gauge.labels)), gauge.help)
+            gauges.add_row(gauge.name, ", ".join(("probe", *gauge.labels)), escape(gauge.help))
         console.print(gauges)
 
 

@@ -51,7 +51,7 @@ def _asked(profiles: list[str] | None) -> dict[str, str]:
 
 
 def _table(rows: tuple[PlannedProbe, ...], asked: Mapping[str, str]) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     table = Table("probe", "kind", "every", "timeout", "targets", "depends on", "secrets", box=None, pad_edge=False)
     group = ("", "")
     for row in rows:
@@ -59,8 +59,8 @@ def _table(rows: tuple[PlannedProbe, ...], asked: Mapping[str, str]) -> None:
             group = (row.system, row.incident)
             table.add_row(f"[bold]{row.system} / {row.incident}[/]")
         marks = "".join(f" [yellow]{mark}[/]" for mark in ("writes", "costly") if getattr(row, mark))
-        targets = "[yellow]contract missing[/]" if row.missing else row.off_because or "\n".join(row.targets)
-        secrets = "\n".join(str(secret) for secret in row.secrets)
+        targets = "[yellow]contract missing[/]" if row.missing else escape(row.off_because or "\n".join(row.targets))
+        secrets = escape("\n".join(str(secret) for secret in row.secrets))
         table.add_row(
             f"  {row.name}{marks}", row.kind, row.every, row.timeout, targets, "\n".join(row.depends_on), secrets
         )
@@ -93,7 +93,7 @@ def _contracts(found: Mapping[str, list[tuple[str, MissingContract]]], asked: Ma
         places = dict.fromkeys(
             f"{probe}: {contract.setting}" + (f", {contract.why}" if contract.why else "") for probe, contract in uses
         )
-        table.add_row(f"  {variable}", words, escape("\n".join(places)))
+        table.add_row(f"  {variable}", escape(words), escape("\n".join(places)))
     return table
 
 
@@ -116,18 +116,19 @@ async def _running(url: str) -> dict[str, Mapping[str, Any]]:
 
 def _difference(rows: tuple[PlannedProbe, ...], running: Mapping[str, Mapping[str, Any]]) -> None:
     wanted = {row.name: json.loads(json.dumps(planned_document(row))) for row in rows}
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     same = True
     for name in sorted(wanted.keys() | running.keys()):
         if name not in running:
-            console.print(f"[green]+ {name}[/]  {wanted[name]['kind']}")
+            console.print(f"[green]+ {name}[/]  {escape(wanted[name]['kind'])}")
         elif name not in wanted:
-            console.print(f"[red]- {name}[/]  {running[name].get('kind')}")
+            console.print(f"[red]- {escape(name)}[/]  {escape(str(running[name].get('kind')))}")
         else:
             before, after = running[name], wanted[name]
             changes = [key for key in after if key != "source" and after[key] != before.get(key)]
             for key in changes:
-                console.print(f"[yellow]~ {name}[/]  {key}: {before.get(key)} → {after[key]}")
+                change = f"{key}: {before.get(key)} → {after[key]}"
+                console.print(f"[yellow]~ {name}[/]  {escape(change)}")
             same = same and not changes
             continue
         same = False

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from pathlib import Path
+
 import pytest
 from typer.testing import CliRunner
 
 from tocsin.cli.application import app
+from tocsin.cli.plan import _difference
+from tocsin.config import PlannedProbe
+from tocsin.config.describing import planned_document
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +75,36 @@ def test_a_live_drill_keeps_the_passwords_of_its_addresses_in() -> None:
     assert result.exit_code == 2
     assert "the Alertmanager at http://127.0.0.1:1 does not answer" in result.stderr
     assert "hunter" not in result.output
+
+
+def test_what_looks_like_markup_is_shown_as_it_is(tmp_path: Path) -> None:
+    config = tmp_path / "tocsin.yaml"
+    config.write_text(
+        "version: 1\nprobes:\n"
+        "  six: {kind: http, system: shop, incident: down, url: 'http://[fd00::5]:8080/healthz'}\n"
+        "  key: {kind: http, system: shop, incident: down, url: 'http://h/', headers: {'X[bold]': 'Bearer ${TOKEN}'}}\n"
+        "  off: {kind: http, system: shop, incident: down, url: 'http://h/', "
+        "policy: {applies: false, because: 'the [red] line :on: hold'}}\n"
+    )
+    shown = (
+        CliRunner().invoke(app, ["plan", "--config", str(config)], env={"COLUMNS": "300", "TOKEN": "hunter22"}).output
+    )
+    for expected in ("http://[fd00::5]:8080", "headers.X[bold]: ", "the [red] line :on: hold"):
+        assert expected in shown
+
+
+def test_a_difference_shows_targets_as_they_are(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    row = describe_one("http://[fd00::5]:8080")
+    before = {**planned_document(row), "targets": ["http://[fd00::6]:8080"]}
+    _difference((row,), {"six": before, "gone": {"kind": "[b]"}})
+    shown = capsys.readouterr().out
+    assert "~ six  targets: ['http://[fd00::6]:8080'] → ['http://[fd00::5]:8080']" in shown
+    assert "- gone  [b]" in shown
+
+
+def describe_one(target: str) -> PlannedProbe:
+    known = {field.name: "" for field in fields(PlannedProbe)}
+    return PlannedProbe(**{**known, "name": "six", "targets": (target,), "secrets": ()})  # type: ignore[arg-type]
