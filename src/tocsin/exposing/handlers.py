@@ -94,16 +94,16 @@ class Desk:
 
     async def status(self, request: web.Request) -> web.Response:
         refresh = request.query.get("refresh") != "off"
-        return await self._html(request, lambda: pages.status_page(self.site, refresh=refresh), "")
+        return await self._html(request, lambda: pages.status_page(self.site, refresh=refresh), "", 0)
 
     async def probe(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
-        return await self._html(request, lambda: pages.probe_page(self.site, name), "There is no such probe.")
+        return await self._html(request, lambda: pages.probe_page(self.site, name), "There is no such probe.", 1)
 
     async def runbook(self, request: web.Request) -> web.Response:
         system, incident = request.match_info["system"], request.match_info["incident"]
         return await self._html(
-            request, lambda: pages.runbook_page(self.site, system, incident), "There is no such runbook page."
+            request, lambda: pages.runbook_page(self.site, system, incident), "There is no such runbook page.", 2
         )
 
     async def static(self, request: web.Request) -> web.Response:
@@ -190,14 +190,17 @@ class Desk:
 
         return await self._packed(request, render, "application/json")
 
-    async def _html(self, request: web.Request, render: Callable[[], bytes | None], missing: str) -> web.Response:
+    async def _html(
+        self, request: web.Request, render: Callable[[], bytes | None], missing: str, depth: int
+    ) -> web.Response:
+        """``missing``: what is said, ``depth`` folders below the top, when there is nothing to render."""
         found = True
 
         def page() -> bytes:
             nonlocal found
             rendered = render()
             found = rendered is not None
-            return rendered if rendered is not None else pages.message_page(self.site, "Not found", missing)
+            return rendered if rendered is not None else pages.message_page(self.site, "Not found", missing, depth)
 
         response = await self._packed(request, page, "text/html; charset=utf-8")
         response.set_status(200 if found else 404)

@@ -59,10 +59,16 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["style"] = f"/static/tocsin.css?v={hashlib.sha256(static('tocsin.css')).hexdigest()[:12]}"
+    environment.globals["style"] = f"static/tocsin.css?v={hashlib.sha256(static('tocsin.css')).hexdigest()[:12]}"
     environment.globals["strip_width"] = views.STRIP_WIDTH
     environment.filters["duration"] = format_duration
     return environment
+
+
+def root_at(depth: int) -> str:
+    """The way to the top from a page that lies ``depth`` folders below it. Addresses in pages are relative, so that
+    they hold behind a proxy that puts all of this below a path of its own."""
+    return "../" * depth or "./"
 
 
 def _render(template: str, **values: object) -> bytes:
@@ -76,6 +82,7 @@ def status_page(site: Site, *, refresh: bool) -> bytes:
     shown = views.overview(entries, site.history.recent, now, alive=site.health().alive)
     return _render(
         "status.html",
+        root=root_at(0),
         frame=_frame(site),
         overview=shown,
         icon=_icon(shown.light),
@@ -95,6 +102,7 @@ def probe_page(site: Site, name: str) -> bytes | None:
     evidence = site.history.evidence(name)
     return _render(
         "probe.html",
+        root=root_at(1),
         frame=_frame(site),
         icon=_icon(row.light),
         entry=entry,
@@ -129,7 +137,7 @@ def runbook_page(site: Site, system: str, incident: str) -> bytes | None:
         page, problem = None, f"The page that was written for this cannot be used: {error}"
     page = page or made_page(system, incident, specs.values())
     if page is None:
-        return None if problem is None else message_page(site, "Not readable", problem)
+        return None if problem is None else message_page(site, "Not readable", problem, 2)
     current = runbooks.current_reasons(entries, system, incident)
     rendered = runbooks.render(page.text, frozenset(current), specs, _checks(site, entries, specs, system, incident))
     watching = [
@@ -139,6 +147,7 @@ def runbook_page(site: Site, system: str, incident: str) -> bytes | None:
     ]
     return _render(
         "runbook.html",
+        root=root_at(2),
         frame=_frame(site, problem),
         icon=_icon(min((light for _, light in watching), key=lambda light: light.rank, default=views.Light.NEVER)),
         page=page,
@@ -162,12 +171,13 @@ def _checks(
     now = site.now()
     order = Graph(specs.values()).in_order(own)
     rows = [views.row(entries[name], (), now) for name in order]
-    return _templates().get_template("checks.html").render(rows=[(row, specs[row.name]) for row in rows], order=order)
+    shown = [(row, specs[row.name]) for row in rows]
+    return _templates().get_template("checks.html").render(root=root_at(2), rows=shown, order=order)
 
 
-def message_page(site: Site, title: str, text: str) -> bytes:
-    """A page that says one thing, such as that there is no such page."""
-    return _render("message.html", frame=_frame(site), icon="unknown", title=title, text=text)
+def message_page(site: Site, title: str, text: str, depth: int) -> bytes:
+    """A page that says one thing, such as that there is no such page. ``depth``: as of `root_at`."""
+    return _render("message.html", root=root_at(depth), frame=_frame(site), icon="unknown", title=title, text=text)
 
 
 def _frame(site: Site, notice: str | None = None) -> Frame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gc
 import gzip
+import html
 import http.client
 import json
 import re
@@ -18,6 +19,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urljoin
 
 import bcrypt
 import pytest
@@ -160,7 +162,32 @@ def test_pages_have_no_script_no_inline_style_and_nothing_from_elsewhere(server:
     assert " style=" not in page
     assert "<style" not in page
     assert 'src="http' not in page
-    assert '<link rel="stylesheet" href="/static/tocsin.css?v=' in page
+    assert re.search(r'<link rel="stylesheet" href="[./]+static/tocsin\.css\?v=', page)
+
+
+@pytest.mark.parametrize("below", ["", "/ops/tocsin"])
+@pytest.mark.parametrize(
+    ("path", "least"),
+    [
+        ("/", 20),
+        ("/?refresh=off", 20),
+        ("/probes/wipe-queues", 6),
+        ("/probes/none", 5),
+        ("/runbooks/wipe/keycloak-outage", 10),
+        ("/runbooks/wipe/none", 5),
+    ],
+)
+def test_addresses_in_pages_hold_below_a_path_that_a_proxy_strips(
+    server: WebServer, path: str, least: int, below: str
+) -> None:
+    page = ask(server, path).text
+    found = [html.unescape(each) for each in re.findall(r'(?:href|src)="([^"#]+)', page)]
+    own = {urljoin(f"https://ops.example.org{below}{path}", each) for each in found if "://" not in each}
+    assert len(own) >= least
+    for address in own:
+        assert address.startswith(f"https://ops.example.org{below}/")
+        answer = ask(server, address.removeprefix(f"https://ops.example.org{below}"))
+        assert answer.status == 200, address
 
 
 def test_the_status_page_says_it_all(server: WebServer) -> None:
@@ -169,20 +196,22 @@ def test_the_status_page_says_it_all(server: WebServer) -> None:
     assert '<meta http-equiv="refresh" content="15">' in page
     assert "api-network" in page
     assert "3f9a1c77de20" in page
-    assert 'href="/runbooks/wipe/keycloak-outage#oidc_realm.issuer_mismatch"' in page
+    assert 'href="./runbooks/wipe/keycloak-outage#oidc_realm.issuer_mismatch"' in page
     assert "<meta http-equiv" not in ask(server, "/?refresh=off").text
 
 
 def test_a_runbook_page_lists_what_to_check_first_with_how_it_is_now(server: WebServer) -> None:
     page = ask(server, "/runbooks/wipe/keycloak-outage").text
-    rows = re.findall(r'<tr class="(\w+)"><td class="number">\d+</td><td><a href="/probes/([\w-]+)">', page)
+    rows = re.findall(r'<tr class="(\w+)"><td class="number">\d+</td><td><a href="../../probes/([\w-]+)">', page)
     names = [name for _, name in rows]
     assert names.index("wipe-keycloak-db") < names.index("wipe-keycloak-health") < names.index("wipe-realm-exawipe")
     assert {name: light for light, name in rows}["wipe-realm-exawipe"] == "page"
     row = next(
-        line for line in page.splitlines() if '<a href="/probes/wipe-realm-exawipe">wipe' in line and "number" in line
+        line
+        for line in page.splitlines()
+        if '<a href="../../probes/wipe-realm-exawipe">wipe' in line and "number" in line
     )
-    assert 'href="/runbooks/wipe/keycloak-outage#oidc_realm.issuer_mismatch">issuer_mismatch</a>' in row
+    assert 'href="../../runbooks/wipe/keycloak-outage#oidc_realm.issuer_mismatch">issuer_mismatch</a>' in row
     assert "12 min ago</time>" in row
     assert "by hand from here" not in page
     assert "from the dependency graph" not in page
@@ -259,9 +288,9 @@ def test_a_probes_page_shows_findings_measurements_history_and_neighbours(server
     page = ask(server, "/probes/wipe-queues").text
     for expected in ("dead_letters", "proofs.validated", "tocsin_queue_jobs", "1204", "Transitions", "tocsin-00001d"):
         assert expected in page
-    assert 'href="/probes/wipe-db"' in page
+    assert 'href="../probes/wipe-db"' in page
     assert "odd &#34;name&#34;" in page
-    assert 'href="/probes/wipe-queues"' in ask(server, "/probes/wipe-db").text
+    assert 'href="../probes/wipe-queues"' in ask(server, "/probes/wipe-db").text
 
 
 def test_what_a_bad_run_attached_is_shown_as_text_and_nothing_else(server: WebServer) -> None:
@@ -281,7 +310,7 @@ def test_a_runbook_page_says_which_of_its_reasons_are_current(server: WebServer)
     page = ask(server, "/runbooks/wipe/keycloak-outage").text
     assert '<a class="reason" href="#oidc_realm.issuer_mismatch">' in page
     assert 'id="oidc_realm.issuer_mismatch"' in page
-    assert 'href="/probes/wipe-realm-exawipe"' in page
+    assert 'href="../../probes/wipe-realm-exawipe"' in page
     assert "Nothing on this page is current." in ask(server, "/runbooks/wipe/database-outage").text
 
 
