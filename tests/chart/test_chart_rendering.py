@@ -103,6 +103,38 @@ def test_addresses_are_filled_in_and_alerts_carry_the_namespace_their_routes_ask
     assert "{{ $labels.probe }}" in text
 
 
+def test_alerts_of_ones_own_carry_the_namespace_too_unless_they_have_one() -> None:
+    rules = (
+        *("--set", "prometheusRule.enabled=true"),
+        *("--set", "prometheusRule.groups[0].name=mine"),
+        *("--set", "prometheusRule.groups[0].rules[0].alert=Bare,prometheusRule.groups[0].rules[0].expr=up"),
+        *("--set", "prometheusRule.groups[0].rules[1].alert=Named,prometheusRule.groups[0].rules[1].expr=up"),
+        *("--set", "prometheusRule.groups[0].rules[1].labels.namespace=shop"),
+        *("--set", "prometheusRule.groups[0].rules[1].labels.severity=page"),
+        *("--set", "prometheusRule.groups[0].rules[2].record=a:b,prometheusRule.groups[0].rules[2].expr=up"),
+    )
+    assert [rule.get("labels") for rule in own_rules(*rules)] == [
+        {"namespace": NAMESPACE},
+        {"namespace": "shop", "severity": "page"},
+        None,
+    ]
+    without = own_rules(*rules, "--set", "prometheusRule.namespaceLabel=false")
+    assert [rule.get("labels") for rule in without] == [None, {"namespace": "shop", "severity": "page"}, None]
+
+
+def own_rules(*options: str) -> list[dict[str, Any]]:
+    (found,) = (
+        rule for rule in of_kind(rendered(*options), "PrometheusRule") if rule["metadata"]["name"].endswith("-own")
+    )
+    return list(found["spec"]["groups"][0]["rules"])
+
+
+def test_a_cluster_is_given_no_key_that_it_does_not_know() -> None:
+    for version, known in (("1.25.0", False), ("1.26.0", True), ("1.31.2-gke.1", True)):
+        budget = only(rendered("--kube-version", version), "PodDisruptionBudget")
+        assert ("unhealthyPodEvictionPolicy" in budget["spec"]) is known
+
+
 def test_rules_of_a_platform_that_is_not_run_can_be_left_out() -> None:
     on = ("--set", "prometheusRule.enabled=true")
     names = [

@@ -70,3 +70,16 @@ labels:
   matchType: {{ regexReplaceAll $form . "${2}" | quote }}
   value: {{ regexReplaceAll $form . "\"${3}\"" }}
 {{- end -}}
+
+{{- /* Gives the alerts of rule groups, in place, the label by which the routes of an AlertmanagerConfig are scoped; one
+that a rule has itself stays. */}}
+{{- define "tocsin.namespaced" -}}
+{{- $top := index . 0 }}
+{{- range $group := index . 1 }}
+{{- range $rule := $group.rules }}
+{{- if and $rule.alert $top.Values.prometheusRule.namespaceLabel }}
+{{- $_ := set $rule "labels" (merge (dict) ($rule.labels | default dict) (dict "namespace" $top.Release.Namespace)) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
