@@ -144,8 +144,7 @@ class Desk:
         return web.Response(status=503, text=f"waiting for the first result of {waiting} of {len(entries)} probes\n")
 
     async def reload(self, request: web.Request) -> web.Response:
-        # A browser says where a request was made; another site's page has no business here. W3C Fetch Metadata.
-        if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+        if _comes_from_another_site(request):
             return web.Response(status=403, text="A reload cannot be asked for from another site's page.\n")
         try:
             future = asyncio.wrap_future(self.site.reload())
@@ -236,6 +235,16 @@ class Desk:
             body=body,
             headers={"Content-Type": content_type, "Vary": "Accept, Accept-Encoding", **encoding, **(headers or {})},
         )
+
+
+def _comes_from_another_site(request: web.Request) -> bool:
+    """Whether a browser says that another site's page made this request: by W3C Fetch Metadata, or by the origin (RFC
+    6454 section 7) where the address is neither https nor localhost and it leaves that out."""
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site not in ("none", "same-origin")
+    origin = request.headers.get("Origin")
+    return origin is not None and origin.partition("://")[2].lower() != request.headers.get("Host", "").lower()
 
 
 def _is_awaited(entry: Entry) -> bool:

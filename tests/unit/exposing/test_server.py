@@ -445,6 +445,22 @@ def reloading(outcome: Callable[[Future[ReloadResult]], None]) -> Site:
     return replace(gallery.site(), reload=reload)
 
 
+def test_a_reload_is_not_taken_from_another_sites_page_by_its_origin() -> None:
+    """Which is all that a browser says to plain http on another host."""
+    with serving(reloading(lambda future: future.set_result(ReloadResult(True, "done")))) as server:
+        here = f"127.0.0.1:{server.port}"
+        for origin in ("http://evil.example", "http://127.0.0.1", f"http://127.0.0.1:{server.port}0", "null", ""):
+            assert ask(server, "/-/reload", "POST", Origin=origin).status == 403, origin
+        for origin in (f"http://{here}", f"https://{here}"):
+            assert ask(server, "/-/reload", "POST", Origin=origin).status == 200
+        proxied = {"Origin": "https://ops.example.org", "Sec_Fetch_Site": "same-origin"}
+        assert ask(server, "/-/reload", "POST", **proxied).status == 200, "the browser knows, whatever the proxy's Host"
+        assert (
+            ask(server, "/-/reload", "POST", Origin="http://TOCSIN.example:9760", Host="tocsin.example:9760").status
+            == 200
+        )
+
+
 def test_a_reload_says_what_it_did_or_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(reloading(lambda future: future.set_result(ReloadResult(True, "2 probes changed")))) as server:
         answer = ask(server, "/-/reload", "POST")
