@@ -11,6 +11,7 @@ from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -19,7 +20,7 @@ from aiohttp import web
 from tocsin.config import ConfigError, FileWatch, Problem
 from tocsin.config.reading import digest
 from tocsin.exposing import webconfig
-from tocsin.exposing.connections import HANDSHAKE_SECONDS, IDLE_SECONDS, Connections
+from tocsin.exposing.connections import GOODBYE_SECONDS, IDLE_SECONDS, Connections, Door
 from tocsin.exposing.gate import Gate
 from tocsin.exposing.handlers import Desk
 from tocsin.exposing.site import Site
@@ -29,8 +30,6 @@ from tocsin.exposing.webconfig import WebConfig
 _WATCH_SECONDS = 2.0
 _GRACE_SECONDS = 2.0
 """How long open requests may take to finish when the server stops."""
-_GOODBYE_SECONDS = 0.5
-"""How long a TLS client may take to answer the end of its connection."""
 _LOOK_SECONDS = 0.01
 _BACKLOG = 128
 
@@ -115,8 +114,8 @@ class WebServer:
             )
             await runner.setup()
             assert runner.server is not None, "it was set up"
-            desk.connections = Connections(runner.server)
-            accepting = await _accepting(desk.connections, listening, current.context)
+            connections = desk.connections = Connections(runner.server)
+            door = Door(listening, partial(connections.take, context=current.context))
             try:
                 stopping = asyncio.Event()
                 self._started.set_result((asyncio.get_running_loop(), stopping))
@@ -124,18 +123,16 @@ class WebServer:
                     try:
                         if await current.watch.changed() or desk.web_config_error:
                             fresh = self._reread()
-                            replaced, accepting = (
-                                accepting,
-                                await _accepting(desk.connections, listening, fresh.context),
-                            )
-                            await _retire(replaced)
+                            replaced, door = door, Door(listening, partial(connections.take, context=fresh.context))
+                            replaced.close()
                             self._take_up(fresh, desk)
                             current = fresh
                     except Exception as error:  # noqa: BLE001 - one look that fails must not be the last one
                         self._refuse(error, desk)
             finally:
-                await _retire(accepting)
-                held = desk.connections.held
+                door.close()
+                await connections.finish_arriving()
+                held = connections.held
                 await runner.cleanup()
                 desk.gate.close()
                 await _part(held)
@@ -191,33 +188,9 @@ def _listening(host: str, port: int) -> socket.socket:
     return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
 
 
-async def _accepting(
-    connections: Connections, listening: socket.socket, context: ssl.SSLContext | None
-) -> asyncio.Server:
-    """Accepts on a duplicate of the socket: the port stays open while one context takes over from another."""
-    return await asyncio.get_running_loop().create_server(
-        connections,
-        sock=listening.dup(),
-        ssl=context,
-        backlog=_BACKLOG,
-        ssl_handshake_timeout=HANDSHAKE_SECONDS if context is not None else None,
-    )
-
-
-async def _retire(server: asyncio.Server) -> None:
-    """Closes a server when what it has just accepted is taken up.
-
-    A connection whose server is closed in between is lost to asyncio, and stays open without an answer.
-    """
-    for listening in server.sockets:
-        asyncio.get_running_loop().remove_reader(listening)
-    await asyncio.sleep(0)
-    server.close()
-
-
 async def _part(held: Collection[tuple[asyncio.Transport, socket.socket]]) -> None:
     """Waits until connections that are being closed are; those whose TLS client does not say goodbye are cut off."""
-    for _ in range(round(_GOODBYE_SECONDS / _LOOK_SECONDS)):
+    for _ in range(round(GOODBYE_SECONDS / _LOOK_SECONDS)):
         if all(connected.fileno() < 0 for _, connected in held):
             return
         await asyncio.sleep(_LOOK_SECONDS)
