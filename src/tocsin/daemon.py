@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from tocsin import __version__
-from tocsin.board import Board, InUse, Store, claimed
+from tocsin.board import Board, InUse, Store, StoreCondition, claimed
 from tocsin.config import ConfigError, Configuration, ControlTarget, FileWatch, Problem, ProcessSettings, describe, diff
 from tocsin.exposing import Health, Histogram, ReloadResult, SelfFacts, Site, WebServer
 from tocsin.logs import VEIL
@@ -123,6 +123,9 @@ class Daemon:
         self._url = server.url
         controls = self._controls = Controls(self._controls_for(self._configuration), http, self._clock)
         stack.push_async_callback(controls.close)
+        proving = loop.create_task(controls.watch(), name="watch of the control targets")
+        proving.add_done_callback(self._guard)
+        stack.push_async_callback(_ended, proving)
         self._permits = PermitPool(self._configuration.caps, self._clock)
         runner = Runner(clock=self._clock, http=http, permits=self._permits, controls=controls)
         self._scheduler = Scheduler(
@@ -258,7 +261,6 @@ class Daemon:
 
     def _facts(self) -> SelfFacts:
         condition = self._board.condition()
-        aside = condition.moved_aside
         return SelfFacts(
             started_at=self._started_at,
             version=__version__,
@@ -270,8 +272,8 @@ class Daemon:
             loop_lag_seconds=self._heartbeat.lag_seconds,
             state_writes_failed=condition.failed_writes,
             state_failing=condition.failing,
-            state_replaced=aside is not None,
-            notices=() if aside is None else (f"the state file could not be used; it was kept as {aside.name}",),
+            state_replaced=condition.unread or condition.moved_aside is not None,
+            notices=tuple(_notices(condition)),
         )
 
     def _lag(self) -> Histogram:
@@ -289,6 +291,13 @@ def _secrets_of(configuration: Configuration) -> Iterator[str]:
         for secret in secrets_in(spec.settings):
             with suppress(OSError):
                 yield secret.reveal()
+
+
+def _notices(condition: StoreCondition) -> Iterator[str]:
+    if condition.moved_aside is not None:
+        yield f"the state file could not be used; it was kept as {condition.moved_aside.name}"
+    if condition.unread:
+        yield "the state file could not be opened at the start: what was known before is not known any more"
 
 
 async def _end_the_rest() -> list[str]:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -40,19 +40,22 @@ class StoreCondition:
     """How the state storage is. ``failing``: why nothing can be written now (state is only in memory), or None.
 
     ``moved_aside``: the unusable file that this process found and replaced by a new one, or None.
+    ``unread``: the file could not be opened at the start, so that what was remembered is not known.
     """
 
     failing: str | None = None
     failed_writes: int = 0
     moved_aside: Path | None = None
+    unread: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
     """Seconds between things. ``batch``: how long an ordinary run waits for others; a ``kill -9`` loses that much of
-    the streaks and of history, never a transition."""
+    the streaks and of history, never a transition. ``first_openings``: the pauses between the attempts at the start."""
 
     batch: float = 1.0
+    first_openings: tuple[float, ...] = (0.2, 0.5, 1.0)
     first_retry: float = 5.0
     last_retry: float = 60.0
 
@@ -101,7 +104,7 @@ class Store:
         self._everything, self._active = everything, active
         known: dict[Key, Known] = {}
         try:
-            self._database, aside = open_database(self.path, self._retention, self._wall())
+            self._database, aside = self._opened()
             if aside is not None:
                 self._note_moved_aside(aside, "it could not be read")
             known, complaints = self._database.restore()
@@ -110,8 +113,17 @@ class Store:
                 self._log.error("a stored state could not be read and was forgotten", complaint=complaint)
         except (OSError, sqlite3.Error) as error:
             self._degrade(error)
+            self.condition = replace(self.condition, unread=True)
         self._thread.start()
         return known
+
+    def _opened(self) -> tuple[Database, Path | None]:
+        """The file, after a few attempts: a volume may just be mounted, another process may just let go of it."""
+        for pause in self._pace.first_openings:
+            with suppress(OSError, sqlite3.Error):
+                return open_database(self.path, self._retention, self._wall())
+            time.sleep(pause)
+        return open_database(self.path, self._retention, self._wall())
 
     def put(
         self,
@@ -275,7 +287,7 @@ class Store:
             self._degrade(error, batch)
             return False
         with self._wake:
-            self.condition = StoreCondition(None, self.condition.failed_writes, self.condition.moved_aside)
+            self.condition = replace(self.condition, failing=None)
             self._retry_after = self._pace.first_retry
         self._log.info("the state file can be written", path=str(self.path))
         return True
@@ -292,7 +304,7 @@ class Store:
             self._pending.memory.clear()
             waiters, self._waiters = self._waiters, []
             condition = self.condition
-            self.condition = StoreCondition(str(error), condition.failed_writes + 1, condition.moved_aside)
+            self.condition = replace(condition, failing=str(error), failed_writes=condition.failed_writes + 1)
             self._retry_at = time.monotonic() + self._retry_after
             self._retry_after = min(self._pace.last_retry, self._retry_after * 2)
         _answer(waiters, False)
@@ -315,13 +327,13 @@ class Store:
     def _note_moved_aside(self, aside: Path, why: str) -> None:
         with self._wake:
             condition = self.condition
-            self.condition = StoreCondition(condition.failing, condition.failed_writes + 1, aside)
+            self.condition = replace(condition, failed_writes=condition.failed_writes + 1, moved_aside=aside)
         self._log.error("the state file was unusable and is replaced by a new one", kept_as=str(aside), error=why)
 
     def _count_failure(self) -> None:
         with self._wake:
             condition = self.condition
-            self.condition = StoreCondition(condition.failing, condition.failed_writes + 1, condition.moved_aside)
+            self.condition = replace(condition, failed_writes=condition.failed_writes + 1)
 
 
 def _answer(waiters: Iterable[Future[bool]], written: bool) -> None:

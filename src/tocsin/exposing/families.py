@@ -121,7 +121,8 @@ STATE_DEGRADED = Family(
 STATE_REPLACED = Family(
     "tocsin_state_replaced",
     "gauge",
-    "1 when this process found its state file unusable and began a new one; the old one is kept beside it.",
+    "1 when this process does not know what was remembered: its state file was unusable, and is kept beside the new "
+    "one, or could not be opened at the start.",
 )
 WEB_CONFIG_OK = Family(
     "tocsin_web_config_last_reload_successful",

@@ -29,7 +29,8 @@ class SelfFacts:
 
     ``config_error``: the text of the last reload that was refused, None when the last one was taken.
     ``state_failing``: why state is kept in memory only, None when it is stored.
-    ``state_replaced``: whether the state file was found unusable, and a new one begun.
+    ``state_replaced``: whether what was remembered is not known: the state file was found unusable, and a new one
+    begun, or it could not be opened at the start.
     ``notices``: other things an operator should know, one line each, shown on the status page.
     """
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import Self
+from urllib.parse import urlsplit
 
 from tocsin.model import ProbeSpec, Secret
 from tocsin.model.redaction import Redactor, secrets_in
@@ -27,6 +29,8 @@ class ActiveProbe:
         self.reasons = frozenset(info.code for info in kind.all_reasons(spec.settings)) if kind else frozenset()
         self.gauges = frozenset(gauge.name for gauge in kind.gauges) if kind else frozenset()
         self.targets: tuple[str, ...] = spec.settings.targets() if kind else ()
+        self.is_elsewhere = any(map(_is_elsewhere, self.targets))
+        """Whether a target is not on this machine."""
         self.told: set[str] = set()
         """What has been logged once about this probe and need not be repeated at each run."""
         self._secrets: tuple[Secret, ...] = tuple(secrets_in(spec.settings))
@@ -104,3 +108,17 @@ def _reveal(secret: Secret) -> str | None:
         return secret.reveal()
     except OSError:
         return None
+
+
+def _is_elsewhere(target: str) -> bool:
+    """``target`` as `ProbeSettings.targets` gives it: a URL with a host, a socket or a file."""
+    try:
+        host = urlsplit(target).hostname
+    except ValueError:
+        return False
+    if not host or urlsplit(target).scheme in ("unix", "file"):
+        return False
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:
+        return host != "localhost"

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from math import inf
+
+import structlog
 
 from tocsin.config import ControlTarget
 from tocsin.model import CommonReason, Finding, Outcome, Status
@@ -25,11 +28,19 @@ _LATE_SECONDS = 0.05
 """By how much a timeout may be late before the event loop is known to have been held up."""
 
 
+RECENTLY_SECONDS = 3.0
+"""How long what another target answered shows that our network works."""
+WATCH_SECONDS = 60.0
+
+
 class Controls:
     """Tells whether our own network is out of order, by asking all control targets at once.
 
     ``quorum``: how many must be unreachable for that; all of them when None. One answer is used for
     ``keep`` seconds, and runs that ask meanwhile share it, so that an outage costs each target one request a second.
+
+    A target that has never answered is no control: it may not exist, and would excuse every failure. Nor is our network
+    out of order while targets elsewhere answer.
     """
 
     def __init__(
@@ -53,26 +64,49 @@ class Controls:
         self._asking: asyncio.Task[tuple[ControlTarget, ...]] | None = None
         self._unreachable: tuple[ControlTarget, ...] = ()
         self._asked_at: float | None = None
+        self._proven: frozenset[ControlTarget] = frozenset()
+        self._silent: frozenset[ControlTarget] = frozenset()
+        self._exchanged_at = float("-inf")
+        self._log = structlog.get_logger("tocsin.controls")
 
     def configure(self, targets: Iterable[ControlTarget]) -> None:
         """Puts other targets in the place of those there are; a check that is under way begins anew with these."""
         self._targets = tuple(targets)
         self._asked_at = None
 
-    async def judge(self, outcome: Outcome) -> Outcome:
-        """``outcome``, or unknown/local_network when all that failed is the network and so do the control targets."""
-        if outcome.status is not Status.FAILED or not self._targets:
-            return outcome
+    async def judge(self, outcome: Outcome, *, began: float = inf, elsewhere: bool = False) -> Outcome:
+        """``outcome``, or unknown/local_network when all that failed is the network and so do the control targets.
+
+        ``began``: when the run did (monotonic seconds). ``elsewhere``: its target is not on this machine.
+        """
+        now = self._clock.monotonic()
         failed = [finding for finding in outcome.findings if finding.status is Status.FAILED]
-        if not all(finding.reason in NETWORK_REASONS for finding in failed):
+        if not failed or not all(finding.reason in NETWORK_REASONS for finding in failed):
+            if elsewhere and outcome.status is not Status.UNKNOWN:
+                self._exchanged_at = now
             return outcome
-        enough = min(self._quorum or len(self._targets), len(self._targets))
-        unreachable = await self.unreachable()
-        if len(unreachable) < enough:
+        if not self._targets or self._exchanged_at > min(began, now - RECENTLY_SECONDS):
+            return outcome
+        unreachable = [target for target in await self.unreachable() if target in self._proven]
+        proven = len(self._proven.intersection(self._targets))
+        if not proven or len(unreachable) < min(self._quorum or proven, proven):
             return outcome
         names = ", ".join(target.url for target in unreachable)
         detail = f"{outcome.reason}, but the control targets cannot be reached either ({names})"
         return Outcome.of([Finding.of(CommonReason.LOCAL_NETWORK, detail)])
+
+    async def watch(self) -> None:
+        """Asks the control targets now and then, so that it is known which can be relied on, and told which cannot.
+        Ends when it is cancelled."""
+        while True:
+            silent = frozenset(await self.unreachable())
+            for target in silent - self._silent:
+                excuse = (
+                    "an outage is our own while it is silent" if target in self._proven else "it excuses no failure"
+                )
+                self._log.warning("a control target does not answer", target=target.url, meaning=excuse)
+            self._silent = silent
+            await asyncio.sleep(WATCH_SECONDS)
 
     async def unreachable(self) -> tuple[ControlTarget, ...]:
         """The control targets that do not answer now."""
@@ -98,6 +132,7 @@ class Controls:
                 answers = await asyncio.gather(*map(self._is_reachable, targets))
             pairs = zip(targets, answers, strict=True)
             self._unreachable = tuple(target for target, reachable in pairs if not reachable)
+            self._proven |= frozenset(targets).difference(self._unreachable)
             self._asked_at = self._clock.monotonic()
             return self._unreachable
         finally:

@@ -113,10 +113,10 @@ class Runner:
                 ended = self.clock.monotonic()
                 result = task.result() if not task.cancelled() else asyncio.CancelledError("the run cancelled itself")
                 left = conclude(active, probe, ctx, result, memory)
-                outcome = await self._judged(left.outcome)
+                outcome = await self._judged(left.outcome, active, started)
             else:
                 # At the same time, so that a run is over soon after its deadline.
-                outcome, ended = await asyncio.gather(self._judged(late), self._end(task))
+                outcome, ended = await asyncio.gather(self._judged(late, active, started), self._end(task))
                 left = conclude(active, probe, ctx, outcome, memory)
         finally:
             if not task.done():
@@ -160,8 +160,10 @@ class Runner:
         await asyncio.wait({task}, timeout=self._grace)
         return self.clock.monotonic()
 
-    async def _judged(self, outcome: Outcome) -> Outcome:
-        return await self._controls.judge(outcome) if self._controls is not None else outcome
+    async def _judged(self, outcome: Outcome, active: ActiveProbe, began: float) -> Outcome:
+        if self._controls is None:
+            return outcome
+        return await self._controls.judge(outcome, began=began, elsewhere=active.is_elsewhere)
 
     def _abandon(self, task: asyncio.Task[object]) -> None:
         self.leaked.add(task)

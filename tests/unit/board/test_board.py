@@ -335,7 +335,7 @@ async def test_only_the_latest_unusable_files_are_kept(path: Path) -> None:
 async def test_without_a_disk_the_board_goes_on_in_memory_and_says_so(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
-    board = Board(Store(blocked / "state.db", pace=Pace(first_retry=3600.0)))
+    board = Board(Store(blocked / "state.db", pace=Pace(first_openings=(), first_retry=3600.0)))
     board.open()
     board.configure([spec()])
     await board.record(run(1), alerting(), {"cursor": 1})
@@ -345,6 +345,49 @@ async def test_without_a_disk_the_board_goes_on_in_memory_and_says_so(tmp_path: 
     assert board.condition().failing is not None
     assert board.condition().failed_writes == 1
     board.close()
+
+
+async def test_a_file_that_can_be_opened_a_moment_later_is_waited_for(path: Path) -> None:
+    board = opened(path, spec())
+    await board.record(run(1), alerting(), {})
+    board.close()
+    away = path.rename(path.with_name("away"))
+    path.mkdir()
+
+    def mount() -> None:
+        path.rmdir()
+        away.rename(path)
+
+    mounting = threading.Timer(0.1, mount)
+    mounting.start()
+    again = Board(Store(path, pace=Pace(first_openings=(0.5, 5.0))))
+    again.open()
+    mounting.join()
+    again.configure([spec()])
+    assert again.state("api").alerting
+    assert not again.condition().unread
+    again.close()
+
+
+async def test_what_was_remembered_in_a_file_that_cannot_be_opened_at_the_start_is_said_to_be_unknown(
+    path: Path,
+) -> None:
+    board = opened(path, spec())
+    assert not board.condition().unread
+    await board.record(run(1), alerting(), {})
+    board.close()
+    away = path.rename(path.with_name("away"))
+    path.mkdir()
+    again = Board(Store(path, pace=replace(IMPATIENT, first_openings=(0.01,))))
+    again.open()
+    again.configure([spec()])
+    path.rmdir()
+    away.rename(path)
+    await again.record(run(2), ProbeState(), {})
+    again.close()
+    assert again.condition().failing is None
+    assert again.condition().unread
+    assert opened_states(path) == {"api": ProbeState()}
 
 
 async def test_a_disk_that_comes_back_gets_all_that_is_known_and_the_history_that_waited(path: Path) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+import structlog
 
 from tocsin.config import ControlTarget
 from tocsin.model import CommonReason, Outcome
@@ -92,8 +93,13 @@ async def test_closing_ends_a_look_that_is_under_way() -> None:
 
 async def test_other_targets_take_the_place_of_those_there_were(port: int, closed_port: int) -> None:
     http = HttpClient.open()
-    controls = Controls([ControlTarget.parse(f"tcp://127.0.0.1:{closed_port}")], http, SystemClock())
+    closed = ControlTarget.parse(f"tcp://127.0.0.1:{closed_port}")
+    controls = Controls([closed], http, SystemClock(), keep=0.0)
     refused = Outcome.bad(CommonReason.CONNECTION_REFUSED)
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", closed_port)
+    assert await controls.judge(refused) == refused
+    server.close()
+    await server.wait_closed()
     assert (await controls.judge(refused)).reason == "local_network"
     controls.configure([ControlTarget.parse(f"tcp://127.0.0.1:{port}")])
     assert await controls.judge(refused) == refused
@@ -118,5 +124,31 @@ async def test_a_look_at_targets_that_are_replaced_meanwhile_says_nothing_of_the
     held.set()
     assert await looking == ()
     assert await controls.unreachable() == ()
+    await controls.close()
+    await http.close()
+
+
+async def test_a_control_target_that_falls_silent_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tocsin.running.controls.WATCH_SECONDS", 0.02)
+    down: set[str] = {"never"}
+
+    async def reach(target: ControlTarget) -> None:
+        if target.host in down:
+            raise OSError
+
+    http = HttpClient.open()
+    targets = [ControlTarget.parse("dns://never"), ControlTarget.parse("dns://later")]
+    controls = Controls(targets, http, SystemClock(), keep=0.0, reach=reach)
+    with structlog.testing.capture_logs() as logs:
+        watching = asyncio.create_task(controls.watch())
+        await asyncio.sleep(0.2)
+        down.add("later")
+        await asyncio.sleep(0.2)
+        watching.cancel()
+    told = [(entry["target"], entry["meaning"]) for entry in logs]
+    assert told == [
+        ("dns://never", "it excuses no failure"),
+        ("dns://later", "an outage is our own while it is silent"),
+    ]
     await controls.close()
     await http.close()

@@ -385,15 +385,24 @@ async def test_a_run_that_gets_no_permit_for_a_further_request_is_throttled() ->
     assert made.duration_seconds == 25.0
 
 
-def controls(*unreachable: str, quorum: int | None = None, asked: list[str] | None = None) -> Controls:
+async def controls(
+    *unreachable: str, quorum: int | None = None, asked: list[str] | None = None, never: bool = False
+) -> Controls:
+    """Control targets that answered once, or ``never`` did, and of which some do not any more."""
+    proven = never
+
     async def reach(target: ControlTarget) -> None:
-        if asked is not None:
+        if proven and asked is not None:
             asked.append(target.host)
-        if target.host in unreachable:
+        if proven and target.host in unreachable:
             await asyncio.sleep(3600)
 
     targets = [ControlTarget.parse(text) for text in ("tcp://gateway:53", "dns://name", "http://own/")]
-    return Controls(targets, None, LoopClock(), quorum=quorum, reach=reach)  # type: ignore[arg-type]
+    made = Controls(targets, None, LoopClock(), quorum=quorum, reach=reach)  # type: ignore[arg-type]
+    assert never or await made.unreachable() == ()
+    proven = True
+    await asyncio.sleep(10)
+    return made
 
 
 async def refused(ctx: ProbeContext) -> Outcome:
@@ -412,8 +421,25 @@ async def refused(ctx: ProbeContext) -> Outcome:
 async def test_a_network_failure_is_our_own_when_the_control_targets_fail_as_well(
     unreachable: tuple[str, ...], quorum: int | None, expected: tuple[str, str]
 ) -> None:
-    made = await run(refused, controls=controls(*unreachable, quorum=quorum))
+    made = await run(refused, controls=await controls(*unreachable, quorum=quorum))
     assert verdict(made) == expected
+
+
+async def test_control_targets_that_have_never_answered_excuse_nothing() -> None:
+    made = await run(refused, controls=await controls("gateway", "name", "own", never=True))
+    assert verdict(made) == ("failed", "connection_refused")
+
+
+async def test_our_network_is_not_out_of_order_while_targets_elsewhere_answer() -> None:
+    async def fine(ctx: ProbeContext) -> Outcome:
+        return Outcome.ok()
+
+    judge = await controls("gateway", "name", "own")
+    for target, expected in (("http://127.0.0.1:1/", "unknown"), ("unix:///s", "unknown"), ("tcp://db:1", "failed")):
+        await run(fine, controls=judge, target=target)
+        assert verdict(await run(refused, controls=judge, target="tcp://db:1"))[0] == expected
+    await asyncio.sleep(10)
+    assert verdict(await run(refused, controls=judge)) == ("unknown", "local_network")
 
 
 async def test_a_failure_that_is_not_the_networks_asks_no_control_target() -> None:
@@ -422,14 +448,14 @@ async def test_a_failure_that_is_not_the_networks_asks_no_control_target() -> No
     async def action(ctx: ProbeContext) -> Outcome:
         return Outcome.bad(kind().Reason.BROKEN)
 
-    made = await run(action, controls=controls("gateway", "name", "own", asked=asked))
+    made = await run(action, controls=await controls("gateway", "name", "own", asked=asked))
     assert verdict(made) == ("failed", "broken")
     assert asked == []
 
 
 async def test_runs_that_fail_together_share_one_look_at_the_control_targets() -> None:
     asked: list[str] = []
-    judge = controls("gateway", "name", "own", asked=asked)
+    judge = await controls("gateway", "name", "own", asked=asked)
     await asyncio.gather(*(run(refused, controls=judge) for _ in range(10)))
     assert sorted(asked) == ["gateway", "name", "own"]
     await asyncio.sleep(1.5)
@@ -444,8 +470,9 @@ async def test_a_run_with_silent_control_targets_is_over_within_half_a_second_of
         await asyncio.sleep(2)
         return Outcome.ok()
 
+    silent = await controls("gateway", "name", "own")
     began = asyncio.get_running_loop().time()
-    finished = await finish(stubborn, controls("gateway", "name", "own"))
+    finished = await finish(stubborn, silent)
     assert asyncio.get_running_loop().time() - began < 5.5
     assert verdict(finished.run) == ("unknown", "local_network")
     assert finished.leaked is not None
