@@ -39,8 +39,8 @@ class Controls:
     ``quorum``: how many must be unreachable for that; all of them when None. One answer is used for
     ``keep`` seconds, and runs that ask meanwhile share it, so that an outage costs each target one request a second.
 
-    A target that has never answered is no control: it may not exist, and would excuse every failure. Nor is our network
-    out of order while targets elsewhere answer.
+    A target that has never answered is no control: it may not exist, and would excuse every failure. Only who looks
+    once, and pages nobody, takes them on ``trust``. Nor is our network out of order while targets elsewhere answer.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class Controls:
         clock: Clock,
         *,
         quorum: int | None = None,
+        trust: bool = False,
         timeout: float = 0.4,
         keep: float = 1.0,
         reach: Callable[[ControlTarget], Awaitable[object]] | None = None,
@@ -58,6 +59,7 @@ class Controls:
         self._http = http
         self._clock = clock
         self._quorum = quorum
+        self._trust = trust
         self._timeout = timeout
         self._keep = keep
         self._reach = reach or self._contact
@@ -87,9 +89,10 @@ class Controls:
             return outcome
         if not self._targets or self._exchanged_at > min(began, now - RECENTLY_SECONDS):
             return outcome
-        unreachable = [target for target in await self.unreachable() if target in self._proven]
-        proven = len(self._proven.intersection(self._targets))
-        if not proven or len(unreachable) < min(self._quorum or proven, proven):
+        silent = await self.unreachable()
+        proven = [target for target in self._targets if self._trust or target in self._proven]
+        unreachable = [target for target in silent if target in proven]
+        if not proven or len(unreachable) < min(self._quorum or len(proven), len(proven)):
             return outcome
         names = ", ".join(target.url for target in unreachable)
         detail = f"{outcome.reason}, but the control targets cannot be reached either ({names})"
