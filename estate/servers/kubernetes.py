@@ -11,7 +11,9 @@ import json
 import secrets
 import ssl
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -179,7 +181,10 @@ class Kubernetes(Server):
     def service_account_token(
         self, namespace: str, name: str, rules: Sequence[Mapping[str, Any]] = (), *, seconds: int = 3600
     ) -> str:
-        """Create a service account that may do what the `rules` of a Role say, in its namespace. Returns a token."""
+        """Create a service account that may do what the `rules` of a Role say, in its namespace. Returns a token.
+
+        Returns when the authoriser has heard of it all.
+        """
         meta = {"name": name, "namespace": namespace}
         group = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
         self.call("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": meta}).expect(201)
@@ -191,7 +196,32 @@ class Kubernetes(Server):
                 "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
             }
             self.call("POST", f"{group}/rolebindings", binding).expect(201)
+            self.wait_for_rights(namespace, name, rules)
         return self.token_of(namespace, name, seconds=seconds)
+
+    def wait_for_rights(self, namespace: str, account: str, rules: Sequence[Mapping[str, Any]]) -> None:
+        """Wait until a service account may do what the `rules` of its Role say.
+
+        The authoriser watches roles and bindings, so it hears of a new one a moment after it was created. Raises
+        TimeoutError after ten seconds.
+        """
+        deadline = time.monotonic() + 10
+        for rule in rules:
+            names = rule.get("resourceNames") or [""]
+            for group, resource, verb, name in product(rule["apiGroups"], rule["resources"], rule["verbs"], names):
+                of, _, part = resource.partition("/")
+                right = {"namespace": namespace, "group": group, "resource": of, "verb": verb, "name": name}
+                right["subresource"] = part
+                while not self._may(namespace, account, right):
+                    if time.monotonic() > deadline:
+                        raise TimeoutError(f"{account} may not {verb} {resource} {name} in {namespace} after 10 s")
+                    time.sleep(0.02)
+
+    def _may(self, namespace: str, account: str, right: Mapping[str, str]) -> bool:
+        spec = {"user": f"system:serviceaccount:{namespace}:{account}", "resourceAttributes": dict(right)}
+        body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
+        answer = self.call("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", body).expect(201)
+        return bool(answer.json()["status"]["allowed"])
 
     def token_of(self, namespace: str, name: str, *, seconds: int = 3600) -> str:
         """A fresh token of a service account. 600 seconds is the least."""

@@ -81,6 +81,7 @@ async def test_the_generated_role_is_enough_and_without_any_verb_a_probe_says_wh
         assert (list(needed), unclear) == ([namespace], [])
         granted, binding = role("tocsin", namespace, needed[namespace], "tocsin")
         kubernetes.apply(yaml.safe_dump_all([granted, binding]))
+        kubernetes.wait_for_rights(namespace, "tocsin", granted["rules"])
         for name, probed in (await run_all(environ)).items():
             # Nothing runs that the licence could be compared with; that the licence was read shows in what is said.
             expected = "dependency_unknown" if name.startswith("alexandria-license-blob") else None
