@@ -7,9 +7,9 @@ import io
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tocsin.sdk import (
     CommonReason,
@@ -53,9 +53,9 @@ _OLDEST = Gauge("tocsin_rows_oldest_timestamp_seconds", "Time of the oldest row 
 
 
 class RowLimits(BaseModel):
-    """What is still well. ``rows``: at most so many; ``min_rows``: at least so many; ``age``: of the oldest row;
-    ``growth``: at most so many more ``rows`` within ``over``. Age and growth are unknown from 10,000 rows on; a higher
-    limit of ``rows`` lets them be judged up to there."""
+    """What is still well. ``rows``: at most so many; ``min_rows``: at least so many; ``age``: of the oldest row, by
+    ``time_column``, and unknown while a row has none; ``growth``: at most so many more ``rows`` within ``over``. Age
+    and growth are unknown from 10,000 rows on; a higher limit of ``rows`` lets them be judged up to there."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -87,6 +87,12 @@ class SqlRows(Probe):
         letters may be replayed, say."""
         limits: RowLimits = RowLimits()
 
+        @model_validator(mode="after")
+        def _age_of_something(self) -> Self:
+            if self.limits.age is not None and not self.time_column:
+                raise ValueError("limits.age needs time_column: the column of the result that says how old a row is")
+            return self
+
         def targets(self) -> tuple[str, ...]:
             return targets_of(self.dsn)
 
@@ -111,12 +117,12 @@ class SqlRows(Probe):
         async with read_only(ctx, settings.dsn, reasons_of_query(self.Reason), settings) as connection:
             time = quoted(settings.time_column) if settings.time_column else "NULL"
             counted = await connection.fetchrow(
-                f"SELECT count(*) AS rows, min(t) AS oldest FROM "
+                f"SELECT count(*) AS rows, count(t) AS timed, min(t) AS oldest FROM "
                 f"(SELECT {time} AS t FROM (\n{settings.query}\n) AS q LIMIT {cap}) AS counted"
             )
             rows, oldest = counted["rows"], unix_time(counted["oldest"], settings.time_zone)
             findings = [*self._judge(rows, oldest, ctx.now(), cap), *self._growth(ctx, rows)]
-            findings = findings or self._hidden(rows, cap)
+            findings = findings or [*self._hidden(rows, cap), *self._untimed(rows, counted["timed"])]
             if settings.sample_columns and findings:
                 async with evidence(ctx, connection, "rows"):
                     ctx.attach("rows.csv", await self._sample(connection), "text/csv")
@@ -170,6 +176,13 @@ class SqlRows(Probe):
             return []
         detail = f"at least {rows} rows: limits.{' and limits.'.join(names)} cannot be judged beyond; set limits.rows"
         return [Finding.of(CommonReason.DEPENDENCY_UNKNOWN, detail, "cap")]
+
+    def _untimed(self, rows: int, timed: int) -> list[Finding]:
+        """Rows whose age nobody knows: any of them may be the oldest."""
+        if self.settings.limits.age is None or timed == rows:
+            return []
+        detail = f"{rows - timed} of {rows} rows have no {self.settings.time_column}: limits.age cannot be judged"
+        return [Finding.of(CommonReason.DEPENDENCY_UNKNOWN, detail, "time")]
 
     def _sampling(self) -> str:
         columns = [quoted(name) for name in self.settings.sample_columns]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from estate.servers.postgresql import PostgreSQL
 from tests.probing import Probed, RealClock, probe_once
@@ -160,6 +161,21 @@ async def test_an_old_row_is_too_old_and_no_rows_have_no_age(tables: Tables) -> 
     old = await tables.rows(limits={"age": "1h"})
     assert old.verdict == ("failed", "too_old")
     assert old.detail == "the oldest row is 2h old, the limit is 1h"
+
+
+async def test_the_age_of_rows_of_which_one_has_no_time_cannot_be_told(tables: Tables) -> None:
+    tables.execute("INSERT INTO certificates (id, created_at) VALUES (1, NULL), (2, now())")
+    seen = await tables.rows(limits={"age": "1h"})
+    assert seen.verdict == ("unknown", "dependency_unknown")
+    assert seen.detail == "1 of 2 rows have no created_at: limits.age cannot be judged"
+    assert (await tables.rows()).verdict == ("ok", None)
+    tables.execute("UPDATE certificates SET created_at = now() - interval '2 hours' WHERE id = 2")
+    assert (await tables.rows(limits={"age": "1h"})).verdict == ("failed", "too_old")
+
+
+def test_an_age_without_a_column_that_says_it_is_refused() -> None:
+    with pytest.raises(ValidationError, match=r"limits\.age needs time_column"):
+        SqlRows.Settings.model_validate({"dsn": "postgresql://h/d", "query": "SELECT 1", "limits": {"age": "1h"}})
 
 
 async def test_rows_that_must_be_there_and_are_not_are_too_few(tables: Tables) -> None:
