@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import socket
 import ssl
+import sys
+import termios
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -67,9 +70,9 @@ class Door:
 class Connections:
     """Every connection, from when it is accepted to when it is lost.
 
-    Beyond ``limit`` the newcomer takes the place of the oldest that is not being answered, or is in its handshake, so
-    that those who open connections and say nothing, or little, keep neither an orchestrator's nor Prometheus' from
-    being heard. Those who still read an answer come last.
+    Beyond ``limit`` the newcomer takes the place of the oldest that is not being answered, else of the oldest that is
+    in its handshake, so that those who open connections and say nothing, or little, keep neither an orchestrator's nor
+    Prometheus' from being heard. Those who still read an answer come last.
     """
 
     def __init__(self, server: web.Server, limit: int = MAX_CONNECTIONS) -> None:
@@ -98,11 +101,15 @@ class Connections:
         if over <= 0:
             return
         quiet = [(each, transport) for each, transport in held if each not in self._answering]
-        quiet.sort(key=lambda pair: pair[1].get_write_buffer_size() > 0)
-        for each, transport in quiet[:over]:
+        readers = [pair for pair in quiet if _is_read(pair[1])]
+        idle = [pair for pair in quiet if pair not in readers]
+        arriving = list(self._arriving)[: max(0, over - len(idle))]
+        for each, transport in [*idle[:over], *readers[: max(0, over - len(idle) - len(arriving))]]:
+            # Without a goodbye, which a silent client does not answer. First, because a second `close` would let a
+            # TLS transport forget what there is to abort.
+            transport.abort()
             each.force_close()
-            transport.abort()  # without a goodbye, which a silent client does not answer
-        for task in list(self._arriving)[: max(0, over - len(quiet))]:
+        for task in arriving:
             _cut_off(self._arriving.pop(task))
 
     async def finish_arriving(self) -> None:
@@ -129,6 +136,19 @@ class Connections:
             yield
         finally:
             self._answering.discard(request.protocol)
+
+
+def _is_read(transport: asyncio.Transport) -> bool:
+    """Whether its client has not yet taken all that it was answered: the kernel still holds some of it.
+
+    Asked of the kernel (tcp(7), SIOCOUTQ), because what a TLS transport has passed on is in no buffer of its own.
+    """
+    connected = transport.get_extra_info("socket")
+    try:
+        held = fcntl.ioctl(connected.fileno(), termios.TIOCOUTQ, bytes(4)) if connected is not None else b""
+    except (OSError, ValueError):
+        return False
+    return int.from_bytes(held, sys.byteorder) > 0
 
 
 def _cut_off(connected: socket.socket) -> None:

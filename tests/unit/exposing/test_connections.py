@@ -83,18 +83,21 @@ async def test_silent_connections_give_way_and_those_that_are_being_answered_do_
         assert "here" in await slow
 
 
-async def test_whoever_still_reads_an_answer_gives_way_last() -> None:
-    async with serving(5, asyncio.Event(), asyncio.Event()) as port, AsyncExitStack() as stack:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+@pytest.mark.parametrize("secure", [False, True])
+async def test_whoever_still_reads_an_answer_gives_way_last(tmp_path: Path, secure: bool) -> None:
+    context, authority = certified(tmp_path)
+    ours, theirs = (context, authority.client()) if secure else (None, None)
+    async with serving(5, asyncio.Event(), asyncio.Event(), ours) as port, AsyncExitStack() as stack:
+        reader, writer = await asyncio.open_connection("localhost", port, ssl=theirs)
         stack.callback(writer.close)
-        writer.write(b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        writer.write(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
         assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
         for _ in range(20):
             _, silent = await asyncio.open_connection("127.0.0.1", port)
             stack.callback(silent.close)
-        assert "here" in await ask(port, "/")
+        assert "here" in await ask(port, "/", theirs)
         async with asyncio.timeout(20):
-            assert len(await reader.read()) > LARGE
+            assert len(await reader.readexactly(LARGE)) == LARGE
 
 
 async def test_those_who_never_shake_hands_count_and_give_way(tmp_path: Path) -> None:
@@ -125,6 +128,21 @@ async def test_those_who_shook_hands_and_say_nothing_leave_at_once_when_they_giv
             client = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
             client.setblocking(False)
             await shake_hands(client, authority.client())
+        assert "here" in await ask(port, "/", authority.client())
+        assert files() - before - 20 <= 5
+
+
+async def test_those_who_never_answer_the_end_of_their_connection_leave_at_once_when_they_give_way(
+    tmp_path: Path,
+) -> None:
+    context, authority = certified(tmp_path)
+    async with serving(5, asyncio.Event(), asyncio.Event(), context) as port, AsyncExitStack() as stack:
+        before = files()
+        for _ in range(20):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            client.setblocking(False)
+            await shake_hands(client, authority.client(), b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            await asyncio.sleep(0.02)
         assert "here" in await ask(port, "/", authority.client())
         assert files() - before - 20 <= 5
 
@@ -164,8 +182,8 @@ def certified(folder: Path) -> tuple[ssl.SSLContext, Authority]:
     return server_context(files_of, folder / "web.yml"), authority
 
 
-async def shake_hands(client: socket.socket, context: ssl.SSLContext) -> None:
-    """The client's part of a handshake, after which it neither asks nor says goodbye."""
+async def shake_hands(client: socket.socket, context: ssl.SSLContext, asking: bytes = b"") -> None:
+    """The client's part of a handshake, after which it asks, or nothing, and says no goodbye."""
     loop = asyncio.get_running_loop()
     come, go = ssl.MemoryBIO(), ssl.MemoryBIO()
     shaking = context.wrap_bio(come, go, server_hostname="localhost")
@@ -176,6 +194,8 @@ async def shake_hands(client: socket.socket, context: ssl.SSLContext) -> None:
         except ssl.SSLWantReadError:
             await loop.sock_sendall(client, go.read())
             come.write(await loop.sock_recv(client, 65536))
+    if asking:
+        shaking.write(asking)
     await loop.sock_sendall(client, go.read())
 
 
