@@ -190,7 +190,8 @@ class Http(Probe):
         given = settings.headers
         body: bytes | str | None = settings.body.reveal() if settings.body else None
         if settings.body_file:
-            body = await look_at(ctx, settings.body_file, lambda: _content(settings.body_file))
+            needed = CommonReason.DEPENDENCY_UNKNOWN
+            body = await look_at(ctx, settings.body_file, lambda: _content(settings.body_file), needed)
         answer = await fetch(
             ctx,
             settings.login,

@@ -19,16 +19,19 @@ _looking: set[tuple[str, str]] = set()
 reload makes probes anew."""
 
 
-async def look_at(ctx: ProbeContext, path: str, look: Callable[[], _T]) -> _T:
+async def look_at(
+    ctx: ProbeContext, path: str, look: Callable[[], _T], hanging: CommonReason = CommonReason.TIMEOUT
+) -> _T:
     """What ``look`` gives of the file at ``path``, or raises; one at a time for each probe and path.
 
-    Raises `ProbeFault` (dependency_unknown) while the look of an earlier run has not returned: one more would only
-    wait beside it, and in the end there would be no thread for any other probe.
+    Raises `ProbeFault` with the reason ``hanging`` while the look of an earlier run has not returned: one more would
+    only wait beside it, and in the end there would be no thread for any other probe. A file that is what the probe is
+    about times out as that run did; one that it only needs lets it not tell (dependency_unknown).
     """
     key = (ctx.probe, path)
     if key in _looking:
         detail = f"an earlier look at {path} has not returned: its file system hangs"
-        raise ProbeFault(CommonReason.DEPENDENCY_UNKNOWN, detail)
+        raise ProbeFault(hanging, detail)
 
     def work() -> _T:
         # Here, because one that is called off before it has a thread never begins.

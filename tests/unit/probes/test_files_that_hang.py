@@ -19,6 +19,7 @@ from tocsin_probes.license_blob import LicenseBlob
 from tocsin_probes.sqlite import Sqlite
 
 KEY = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n"
+HTTP = {"url": "http://127.0.0.1:1/", "method": "POST", "body_file": "{file}"}
 
 
 class HangingFiles:
@@ -46,7 +47,7 @@ class HangingFiles:
         (Sqlite, {"file": "{file}"}),
         (GrpcSocket, {"paths": ["{file}"]}),
         (LicenseBlob, {"source": {"file": "{file}"}, "encoding": "jwt", "trusted_keys": {"one": KEY}}),
-        (Http, {"url": "http://127.0.0.1:1/", "method": "POST", "body_file": "{file}"}),
+        (Http, HTTP),
     ],
 )
 async def test_a_file_that_hangs_takes_one_thread_however_often_it_is_looked_at(
@@ -63,13 +64,15 @@ async def test_a_file_that_hangs_takes_one_thread_however_often_it_is_looked_at(
         assert (await look()).outcome.reason == "timeout"
         for _ in range(3):
             again = await look()
-            assert again.verdict == ("unknown", "dependency_unknown"), again.detail
+            # What it is about is bad in every run, so that it is confirmed; what it only needs lets it not tell.
+            told = ("unknown", "dependency_unknown") if kind is Http else ("failed", "timeout")
+            assert again.verdict == told, again.detail
             assert str(file) in again.detail
         assert files.waiting == 1
     finally:
         files.back.set()
-    seen = await first(look, lambda probed: probed.outcome.reason != "dependency_unknown", "the file")
-    assert seen.outcome.reason != "timeout"
+    await first(look, lambda probed: "an earlier look" not in probed.detail, "the file")
+    assert (await look()).outcome.reason not in ("timeout", "dependency_unknown")
 
 
 def _filled(value: Any, file: str) -> Any:
