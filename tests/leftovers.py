@@ -19,7 +19,7 @@ import pytest
 _PATIENCE = 10.0
 """Seconds in which what has been told to end may do so."""
 
-_POOLS = ("asyncio_", "tocsin-render_")
+_POOLS = ("asyncio_", "tocsin-render_", "tocsin-scrape_")
 """Pools of a loop, and of a server that several tests share, start their threads when they are first needed."""
 
 

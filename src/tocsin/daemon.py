@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import structlog
@@ -23,8 +24,18 @@ from tocsin.config import ConfigError, Configuration, ControlTarget, FileWatch, 
 from tocsin.exposing import Health, Histogram, ReloadResult, SelfFacts, Site, WebServer
 from tocsin.logs import VEIL
 from tocsin.model.redaction import secrets_in
-from tocsin.runbooks import PageError, find_page, folders, list_pages
-from tocsin.running import Controls, Heartbeat, PermitPool, Runner, Scheduler, SystemClock, Watchdog, install_workers
+from tocsin.runbooks import Page, PageError, Patience, find_page, folders, list_pages
+from tocsin.running import (
+    ControlMemory,
+    Controls,
+    Heartbeat,
+    PermitPool,
+    Runner,
+    Scheduler,
+    SystemClock,
+    Watchdog,
+    install_workers,
+)
 from tocsin.sdk import HttpClient, Probe
 
 STATE_FILE = "state.sqlite3"
@@ -58,6 +69,7 @@ class Daemon:
         self._started_at = self._clock.wall()
         self._heartbeat = Heartbeat(self._clock)
         self._board = Board(Store(settings.state_dir / STATE_FILE))
+        self._patience = Patience(settings.runbooks_dir or Path())
         self._reloading = asyncio.Lock()
         self._config_error: str | None = None
         self._watch = FileWatch(configuration.files)
@@ -121,7 +133,14 @@ class Daemon:
         http = HttpClient.open(user_agent=f"tocsin/{__version__}")
         stack.push_async_callback(http.close)
         self._url = server.url
-        controls = self._controls = Controls(self._controls_for(self._configuration), http, self._clock)
+        memory = ControlMemory(settings.state_dir / "controls.json")
+        controls = self._controls = Controls(
+            self._controls_for(self._configuration),
+            http,
+            self._clock,
+            remembered=await asyncio.to_thread(memory.read),
+            remember=memory.write,
+        )
         stack.push_async_callback(controls.close)
         proving = loop.create_task(controls.watch(), name="watch of the control targets")
         proving.add_done_callback(self._guard)
@@ -153,14 +172,19 @@ class Daemon:
     def _look_at_runbooks(self) -> None:
         """Tells of pages of the user's own that cannot be read; in their place one is served that is made."""
         own = self._settings.runbooks_dir
+        if own is None:
+            return
         try:
-            for system, incident in list_pages(own) if own is not None else ():
-                try:
-                    find_page(system, incident, *folders(own))
-                except PageError as error:
-                    self._log.warning("a runbook page cannot be read", problem=str(error))
+            for problem in self._patience.look(lambda: tuple(_unreadable(own))):
+                self._log.warning("a runbook page cannot be read", problem=problem)
         except PageError as error:
             self._log.warning("the folder of runbook pages cannot be read", problem=str(error))
+
+    def _runbook(self, system: str, incident: str) -> Page | None:
+        own = self._settings.runbooks_dir
+        if own is None:
+            return find_page(system, incident)
+        return self._patience.look(lambda: find_page(system, incident, *folders(own)))
 
     async def _last(self, stop: Callable[[float], None]) -> None:
         """Stops a part that blocks, in what time is left."""
@@ -246,7 +270,7 @@ class Daemon:
             now=self._clock.wall,
             plan=lambda: describe(self._configuration),
             due=lambda name: self._scheduler.due_at(name) if self._scheduler is not None else None,
-            runbook=lambda system, incident: find_page(system, incident, *folders(self._settings.runbooks_dir)),
+            runbook=self._runbook,
         )
 
     def _reload_from_afar(self) -> Future[ReloadResult]:
@@ -318,6 +342,15 @@ async def _end_the_rest() -> list[str]:
     return sorted(
         [task.get_name() for task in rest if not task.done()] + [thread.name for thread in held if thread.is_alive()]
     )
+
+
+def _unreadable(own: Path) -> Iterator[str]:
+    """What is wrong with the pages of a folder. Raises `PageError` for the folder itself."""
+    for system, incident in list_pages(own):
+        try:
+            find_page(system, incident, *folders(own))
+        except PageError as error:
+            yield str(error)
 
 
 async def _ended(task: asyncio.Task[object]) -> None:

@@ -43,7 +43,11 @@ def parse_listen(value: object) -> Listen:
 
 
 def _folder(path: Path | None) -> Path | None:
-    if path is not None and not path.is_dir():
+    try:
+        found = path is None or path.is_dir()
+    except OSError as error:
+        raise ValueError(f"{str(path)!r} cannot be looked at: {error.strerror or error}") from None
+    if not found:
         raise ValueError(f"{str(path)!r} is not a folder; name the one that holds SYSTEM/INCIDENT.md")
     return path
 

@@ -42,18 +42,27 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(slots=True)
+class Workers:
+    """Threads, and how many requests they have."""
+
+    threads: Executor
+    busy: int = 0
+
+
+@dataclass(slots=True)
 class Desk:
-    """Answers requests on the server's loop; everything that renders or reads the disk runs on ``workers``."""
+    """Answers requests on the server's loop; everything that renders or reads the disk runs on ``workers``, and what
+    Prometheus scrapes, which reads none, on its own: a disk that hangs must not silence the metrics."""
 
     site: Site
     gate: Gate
-    workers: Executor
+    workers: Workers
+    scrapers: Workers
     metrics: MetricsPage = field(default_factory=MetricsPage)
     connections: Connections | None = None
     web_config_error: str | None = None
     web_certificate_expiry: float | None = None
     _was_ready: bool = False
-    _rendering: int = 0
 
     def application(self) -> web.Application:
         """The routes. GET routes answer HEAD too."""
@@ -126,7 +135,9 @@ class Desk:
             )
             return text.encode()
 
-        return await self._packed(request, render, OPENMETRICS_TYPE if openmetrics else TEXT_TYPE)
+        return await self._packed(
+            request, render, OPENMETRICS_TYPE if openmetrics else TEXT_TYPE, workers=self.scrapers
+        )
 
     async def healthy(self, request: web.Request) -> web.Response:
         health = self.site.health()
@@ -211,9 +222,11 @@ class Desk:
         render: Callable[[], bytes],
         content_type: str,
         headers: dict[str, str] | None = None,
+        workers: Workers | None = None,
     ) -> web.Response:
         """Renders and compresses on a worker, so that the loop stays free to say that the daemon lives."""
-        if self._rendering >= _MOST_RENDERING:
+        workers = workers or self.workers
+        if workers.busy >= _MOST_RENDERING:
             return web.Response(
                 status=503, text="Too many requests are being answered.\n", headers={"Retry-After": "1"}
             )
@@ -225,11 +238,11 @@ class Desk:
                 return gzip.compress(body, compresslevel=2, mtime=0), True
             return body, False
 
-        self._rendering += 1
+        workers.busy += 1
         try:
-            body, packed = await asyncio.get_running_loop().run_in_executor(self.workers, work)
+            body, packed = await asyncio.get_running_loop().run_in_executor(workers.threads, work)
         finally:
-            self._rendering -= 1
+            workers.busy -= 1
         encoding = {"Content-Encoding": "gzip"} if packed else {}
         return web.Response(
             body=body,

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from tocsin.exposing import documents, runbooks, views
 from tocsin.exposing.site import Health, SelfFacts, Site
 from tocsin.model import Entry, ProbeSpec
-from tocsin.runbooks import PageError, made_page
+from tocsin.runbooks import Page, PageError, find_page, made_page
 from tocsin.running.graph import Graph
 from tocsin.sdk.quantities import format_duration
 
@@ -134,7 +134,7 @@ def runbook_page(site: Site, system: str, incident: str) -> bytes | None:
     try:
         page = site.runbook(system, incident)
     except PageError as error:
-        page, problem = None, f"The page that was written for this cannot be used: {error}"
+        page, problem = _bundled(system, incident), f"The page that was written for this cannot be used: {error}"
     page = page or made_page(system, incident, specs.values())
     if page is None:
         return None if problem is None else message_page(site, "Not readable", problem, 2)
@@ -158,6 +158,13 @@ def runbook_page(site: Site, system: str, incident: str) -> bytes | None:
         },
         watching=watching,
     )
+
+
+def _bundled(system: str, incident: str) -> Page | None:
+    try:
+        return find_page(system, incident)
+    except PageError:
+        return None
 
 
 def _checks(

@@ -22,7 +22,7 @@ from tocsin.config.reading import digest
 from tocsin.exposing import webconfig
 from tocsin.exposing.connections import GOODBYE_SECONDS, IDLE_SECONDS, Connections, Door
 from tocsin.exposing.gate import Gate
-from tocsin.exposing.handlers import Desk
+from tocsin.exposing.handlers import Desk, Workers
 from tocsin.exposing.site import Site
 from tocsin.exposing.tls import expiry, server_context
 from tocsin.exposing.webconfig import WebConfig
@@ -99,11 +99,12 @@ class WebServer:
         current = self._read()
         with (
             _listening(*self._address) as listening,
-            ThreadPoolExecutor(2, thread_name_prefix="tocsin-render") as workers,
+            ThreadPoolExecutor(2, thread_name_prefix="tocsin-render") as rendering,
+            ThreadPoolExecutor(1, thread_name_prefix="tocsin-scrape") as scraping,
         ):
             self.port, self.tls = listening.getsockname()[1], current.context is not None
             self._tell_of_an_open_door(listening, current.config)
-            desk = Desk(self._site, Gate(current.config), workers)
+            desk = Desk(self._site, Gate(current.config), Workers(rendering), Workers(scraping))
             desk.web_certificate_expiry = current.expiry
             runner = web.AppRunner(
                 desk.application(),

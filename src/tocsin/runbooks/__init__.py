@@ -18,11 +18,13 @@ from tocsin.runbooks.pages import (
     shared_sections,
     shared_source,
 )
+from tocsin.runbooks.patience import Patience
 
 __all__ = [
     "Heading",
     "Page",
     "PageError",
+    "Patience",
     "Section",
     "find_page",
     "folders",

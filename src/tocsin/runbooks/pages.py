@@ -136,7 +136,14 @@ def shared_source(*roots: Traversable) -> str:
 
 
 def _first(roots: Sequence[Traversable], *names: str) -> Traversable | None:
-    return next((file for root in roots if (file := root.joinpath(*names)).is_file()), None)
+    for root in roots:
+        file = root.joinpath(*names)
+        try:
+            if file.is_file():
+                return file
+        except OSError as error:  # of a folder that may not be entered, say
+            raise PageError(f"{_shown(file)}: cannot be read: {error.strerror or error}") from error
+    return None
 
 
 def _text(file: Traversable) -> str:

@@ -2,6 +2,7 @@
 
 from tocsin.running.active import ActiveProbe
 from tocsin.running.clock import SystemClock
+from tocsin.running.control_memory import ControlMemory
 from tocsin.running.controls import Controls
 from tocsin.running.heartbeat import Heartbeat, Watchdog
 from tocsin.running.permits import PermitPool
@@ -13,6 +14,7 @@ from tocsin.running.workers import install_workers
 __all__ = [
     "ActiveProbe",
     "Changes",
+    "ControlMemory",
     "Controls",
     "Heartbeat",
     "PermitPool",

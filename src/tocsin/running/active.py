@@ -119,6 +119,7 @@ def _is_elsewhere(target: str) -> bool:
     if not host or urlsplit(target).scheme in ("unix", "file"):
         return False
     try:
-        return not ip_address(host).is_loopback
+        address = ip_address(host)
+        return not (address.is_loopback or address.is_unspecified)
     except ValueError:
         return host != "localhost"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from math import inf
+from types import MappingProxyType
 
 import structlog
 
@@ -31,6 +32,10 @@ _LATE_SECONDS = 0.05
 RECENTLY_SECONDS = 3.0
 """How long what another target answered shows that our network works."""
 WATCH_SECONDS = 60.0
+PROVEN_SECONDS = 86_400.0
+"""How long a target that has answered is one that exists."""
+KEEP_SECONDS = 3600.0
+"""How old what is kept of that may become."""
 
 
 class Controls:
@@ -39,8 +44,10 @@ class Controls:
     ``quorum``: how many must be unreachable for that; all of them when None. One answer is used for
     ``keep`` seconds, and runs that ask meanwhile share it, so that an outage costs each target one request a second.
 
-    A target that has never answered is no control: it may not exist, and would excuse every failure. Only who looks
-    once, and pages nobody, takes them on ``trust``. Nor is our network out of order while targets elsewhere answer.
+    A target that has not answered for a day, or ever, is no control: it may not exist, and would excuse every failure.
+    When each answered (URL: Unix seconds) is given to ``remember`` and was ``remembered`` by the process before,
+    because one may be started in the middle of an outage. Only who looks once, and pages nobody, takes them on
+    ``trust``. Nor is our network out of order while targets elsewhere answer.
     """
 
     def __init__(
@@ -54,6 +61,8 @@ class Controls:
         timeout: float = 0.4,
         keep: float = 1.0,
         reach: Callable[[ControlTarget], Awaitable[object]] | None = None,
+        remembered: Mapping[str, float] = MappingProxyType({}),
+        remember: Callable[[Mapping[str, float]], None] = lambda _: None,
     ) -> None:
         self._targets = tuple(targets)
         self._http = http
@@ -66,7 +75,9 @@ class Controls:
         self._asking: asyncio.Task[tuple[ControlTarget, ...]] | None = None
         self._unreachable: tuple[ControlTarget, ...] = ()
         self._asked_at: float | None = None
-        self._proven: frozenset[ControlTarget] = frozenset()
+        self._remember = remember
+        self._answered_at = dict(remembered)
+        self._kept_at: Mapping[str, float] = remembered
         self._silent: frozenset[ControlTarget] = frozenset()
         self._exchanged_at = float("-inf")
         self._log = structlog.get_logger("tocsin.controls")
@@ -90,7 +101,7 @@ class Controls:
         if not self._targets or self._exchanged_at > min(began, now - RECENTLY_SECONDS):
             return outcome
         silent = await self.unreachable()
-        proven = [target for target in self._targets if self._trust or target in self._proven]
+        proven = [target for target in self._targets if self._trust or self._is_proven(target)]
         unreachable = [target for target in silent if target in proven]
         if not proven or len(unreachable) < min(self._quorum or len(proven), len(proven)):
             return outcome
@@ -103,13 +114,29 @@ class Controls:
         Ends when it is cancelled."""
         while True:
             silent = frozenset(await self.unreachable())
+            await self._keep_in_mind()
             for target in silent - self._silent:
                 excuse = (
-                    "an outage is our own while it is silent" if target in self._proven else "it excuses no failure"
+                    "an outage is our own while it is silent" if self._is_proven(target) else "it excuses no failure"
                 )
                 self._log.warning("a control target does not answer", target=target.url, meaning=excuse)
             self._silent = silent
             await asyncio.sleep(WATCH_SECONDS)
+
+    def _is_proven(self, target: ControlTarget) -> bool:
+        return self._clock.wall() - self._answered_at.get(target.url, -inf) < PROVEN_SECONDS
+
+    async def _keep_in_mind(self) -> None:
+        """Writes down what answered, now and then: an hour more or less does not matter."""
+        urls = {target.url for target in self._targets}
+        known = {url: at for url, at in self._answered_at.items() if url in urls}
+        if all(at - self._kept_at.get(url, -inf) < KEEP_SECONDS for url, at in known.items()):
+            return
+        self._kept_at = known
+        try:
+            await asyncio.to_thread(self._remember, known)
+        except OSError as error:
+            self._log.warning("which control targets answered cannot be kept", error=str(error))
 
     async def unreachable(self) -> tuple[ControlTarget, ...]:
         """The control targets that do not answer now."""
@@ -135,7 +162,8 @@ class Controls:
                 answers = await asyncio.gather(*map(self._is_reachable, targets))
             pairs = zip(targets, answers, strict=True)
             self._unreachable = tuple(target for target, reachable in pairs if not reachable)
-            self._proven |= frozenset(targets).difference(self._unreachable)
+            now = self._clock.wall()
+            self._answered_at |= {target.url: now for target in targets if target not in self._unreachable}
             self._asked_at = self._clock.monotonic()
             return self._unreachable
         finally:

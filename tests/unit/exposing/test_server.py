@@ -29,6 +29,7 @@ from structlog.testing import capture_logs
 
 from tests import exposing_gallery as gallery
 from tests.exposing_certificates import Authority
+from tocsin.board.history import RunRecord
 from tocsin.config import ConfigError
 from tocsin.exposing import Health, ReloadResult, Site, WebServer
 from tocsin.exposing import server as server_module
@@ -280,6 +281,11 @@ def test_the_page_of_ones_own_is_served_as_it_is_on_the_disk_now(tmp_path: Path)
         assert broken.status == 200
         assert f"{page}:1: a page begins with front matter" in broken.text
         assert 'id="http.timeout"' in broken.text, "made, in its place"
+        (tmp_path / "wipe").mkdir()
+        (tmp_path / "wipe" / "keycloak-outage.md").write_text("# broken\n")
+        bundled = ask(server, "/runbooks/wipe/keycloak-outage").text
+        assert "keycloak-outage.md:1: a page begins with front matter" in bundled
+        assert 'id="oidc_realm.issuer_mismatch"' in bundled
         (tmp_path / "shop" / "other.md").write_text("# broken\n")
         assert "other.md:1: a page begins with front matter" in ask(server, "/runbooks/shop/other").text
 
@@ -399,6 +405,26 @@ def test_health_is_answered_while_the_probing_loop_and_every_page_are_stuck() ->
         answer = ask(server, "/-/healthy")
         assert (answer.status, answer.text) == (503, "no heartbeat for 12.3 s\n")
         assert time.monotonic() - began < 1.0
+        stuck.set()
+        for page in pages:
+            page.join()
+
+
+def test_a_disk_that_hangs_takes_the_pages_and_never_the_metrics() -> None:
+    stuck = threading.Event()
+
+    class Hanging(gallery.History):
+        def runs(self, probe: str, limit: int) -> list[RunRecord]:
+            stuck.wait(10)
+            return super().runs(probe, limit)
+
+    with serving(replace(gallery.site(), history=Hanging(gallery.entries()))) as server:
+        pages = [threading.Thread(target=ask, args=(server, "/probes/wipe-queues")) for _ in range(40)]
+        for page in pages:
+            page.start()
+        began = time.monotonic()
+        assert ask(server, "/metrics").status == 200
+        assert time.monotonic() - began < 2.0
         stuck.set()
         for page in pages:
             page.join()

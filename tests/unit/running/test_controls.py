@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -13,6 +14,7 @@ import structlog
 from tocsin.config import ControlTarget
 from tocsin.model import CommonReason, Outcome
 from tocsin.running.clock import SystemClock
+from tocsin.running.control_memory import ControlMemory
 from tocsin.running.controls import Controls
 from tocsin.sdk import HttpClient
 
@@ -151,4 +153,36 @@ async def test_a_control_target_that_falls_silent_is_told_once(monkeypatch: pyte
         ("dns://later", "an outage is our own while it is silent"),
     ]
     await controls.close()
+    await http.close()
+
+
+async def test_what_answered_in_the_process_before_excuses_an_outage_for_a_day(tmp_path: Path) -> None:
+    memory, clock, down = ControlMemory(tmp_path / "new" / "controls.json"), SystemClock(), False
+    there, never = ControlTarget.parse("dns://there"), ControlTarget.parse("dns://never")
+    refused = Outcome.bad(CommonReason.CONNECTION_REFUSED)
+
+    async def reach(target: ControlTarget) -> None:
+        if down or target == never:
+            raise OSError
+
+    async def judged(http: HttpClient, *targets: ControlTarget) -> str | None:
+        held = {"remembered": memory.read(), "remember": memory.write}
+        controls = Controls(targets, http, clock, keep=0.0, reach=reach, **held)  # type: ignore[arg-type]
+        watching = asyncio.create_task(controls.watch())
+        await asyncio.sleep(0.1)
+        watching.cancel()
+        outcome = await controls.judge(refused)
+        await controls.close()
+        return outcome.reason
+
+    http = HttpClient.open()
+    assert await judged(http, there, never) == "connection_refused"
+    down = True
+    assert await judged(http, there) == "local_network"
+    assert await judged(http, never) == "connection_refused"
+    memory.write({there.url: clock.wall() - 86_401})
+    assert await judged(http, there) == "connection_refused"
+    for content in ("", "[]", '{"dns://there": "NaN"}', '{"dns://there": []}', "\0"):
+        memory.path.write_text(content)
+        assert await judged(http, there) == "connection_refused"
     await http.close()
