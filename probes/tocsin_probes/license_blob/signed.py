@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from typing import Any, Literal, NamedTuple
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_public_key
 
+from tocsin.sdk.documents import parse_json
 from tocsin.sdk.faults import quoted
 from tocsin.sdk.json_paths import find
 
@@ -92,7 +92,7 @@ def _unarmored(text: bytes, armor: str) -> bytes:
 
 def _json_object(text: bytes, what: str) -> dict[str, Any]:
     try:
-        document = json.loads(text.decode("utf-8"))
+        document = parse_json(text.decode("utf-8"))
     except (ValueError, RecursionError):
         raise ValueError(f"{what} is not JSON") from None
     if not isinstance(document, dict):

@@ -38,6 +38,8 @@ from tocsin_probes.oidc_token.admin import Admin, why_refused
 from tocsin_probes.oidc_token.logins import Login, login
 
 MAX_BACK_OFF = 86400.0
+_LAST = 1e12
+"""No time of a token is as late, in Unix seconds; NaN is not before it either."""
 
 
 class OidcToken(Probe):
@@ -272,7 +274,7 @@ class OidcToken(Probe):
     def _judge_times(self, claims: Mapping[str, Any], now: float) -> Iterator[Finding]:
         """A token made just now must be valid now, give or take ``max_skew``."""
         stated = {name: claims[name] for name in ("exp", "nbf", "iat") if claims.get(name) is not None}
-        if "exp" not in stated or not all(type(at) in (int, float) for at in stated.values()):
+        if "exp" not in stated or not all(type(at) in (int, float) and abs(at) < _LAST for at in stated.values()):
             raise ProbeFault(CommonReason.UNEXPECTED_BODY, f"the token's times are {quoted(str(stated))}")
         issued = float(stated.get("iat", now))
         ahead = max(float(stated.get("nbf", now)), issued) - now

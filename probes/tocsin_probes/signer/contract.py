@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from tocsin.sdk import CommonReason, ProbeFault, Secret
+from tocsin.sdk.documents import parse_json
 from tocsin.sdk.faults import quoted
 from tocsin.sdk.json_paths import JsonPath, find
 
@@ -112,7 +113,7 @@ class Answer:
     def document(self) -> Any:
         """The body as JSON. Raises `ProbeFault` (unexpected_body)."""
         try:
-            return json.loads(self.body)
+            return parse_json(self.body.decode("utf-8"))
         except (ValueError, RecursionError) as error:
             detail = f"HTTP {self.status}, not JSON; it begins {quoted(self.body)}"
             raise ProbeFault(CommonReason.UNEXPECTED_BODY, detail) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def jwt_expires_at(token: str) -> float | None:
     try:
         payload = token.split(".")[1]
         return float(json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["exp"])
-    except (IndexError, KeyError, TypeError, ValueError, binascii.Error):
+    except (IndexError, KeyError, TypeError, ValueError, OverflowError, binascii.Error):
         return None
 
 
@@ -74,6 +75,9 @@ def moment(value: object) -> float | None:
         if isinstance(value, str) and not value.replace(".", "").isdigit():
             read = datetime.fromisoformat(value)
             return (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()
-        return float(str(value))
+        number = float(str(value))
+        if not math.isfinite(number):
+            raise ValueError
+        return number
     except ValueError:
         raise ProbeFault(CommonReason.UNEXPECTED_BODY, f"{str(value)[:40]!r} is not a time") from None

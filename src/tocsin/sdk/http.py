@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import os
 import ssl
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 from tocsin.model import CommonReason, Finding, Gauge, Status
 from tocsin.sdk.dial import dial
+from tocsin.sdk.documents import parse_json
 from tocsin.sdk.faults import ProbeFault, quoted, status_finding
 from tocsin.sdk.http1 import AnswerReader
 
@@ -90,13 +90,13 @@ class HttpResponse:
         return self.body.decode("utf-8", "replace")
 
     def json(self) -> Any:
-        """The body as JSON (RFC 8259: UTF-8, no NaN). Raises `ProbeFault` (unexpected_body), saying where and what."""
+        """The body as JSON (`parse_json`, in UTF-8). Raises `ProbeFault` (unexpected_body), saying where and what."""
         if self.truncated:
             raise ProbeFault(CommonReason.UNEXPECTED_BODY, f"more than {len(self.body)} bytes of answer")
         if self.encoding:
             raise ProbeFault(CommonReason.UNEXPECTED_BODY, f"encoded with {quoted(self.encoding)}, not asked for")
         try:
-            return json.loads(self.body.decode("utf-8"), parse_constant=_refuse_constant)
+            return parse_json(self.body.decode("utf-8"))
         except (ValueError, RecursionError) as error:
             what = f"not JSON ({error}); it begins {quoted(self.body[:80])}"
             raise ProbeFault(CommonReason.UNEXPECTED_BODY, what) from error
@@ -379,7 +379,3 @@ def _redirection(answer: HttpResponse, target: _Target) -> _Target | None:
 @lru_cache(maxsize=4096)
 def _parsed_time(text: str) -> float:
     return float(ssl.cert_time_to_seconds(text))
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a JSON value")

@@ -217,7 +217,7 @@ def session_expires_at(token: Secret | None) -> float | None:
         payload = token.reveal().split(".")[1] if token else ""
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         return float(claims["exp"])
-    except (OSError, IndexError, KeyError, TypeError, ValueError, binascii.Error):
+    except (OSError, IndexError, KeyError, TypeError, ValueError, OverflowError, binascii.Error):
         return None
 
 

@@ -100,6 +100,8 @@ HOSTILE = {
     "invalid UTF-8": (answering(b'{"status": "\xff\xfe"}'), "unexpected_body"),
     "invalid JSON": (answering('{"status": '), "unexpected_body"),
     "NaN": (answering('{"status": NaN}'), "unexpected_body"),
+    "a number beyond a double": (answering('{"status": 1e999}'), "unexpected_body"),
+    "a number of four hundred digits": (answering("1" * 400), "unexpected_body"),
     "nothing at all": (answering(""), "unexpected_body"),
     "a hundred thousand brackets": (answering("[" * 100_000), "unexpected_body"),
     "a number of ten thousand digits": (answering("1" * 10_000), "unexpected_body"),

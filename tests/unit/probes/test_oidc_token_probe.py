@@ -114,6 +114,9 @@ async def test_a_right_token_by_each_kind_of_key_is_ok() -> None:
         ({"exp": None}, "unexpected_body"),
         ({"exp": "soon"}, "unexpected_body"),
         ({"iat": True}, "unexpected_body"),
+        ({"exp": float("nan")}, "unexpected_body"),
+        ({"exp": float("inf")}, "unexpected_body"),
+        ({"iat": 10**400}, "unexpected_body"),
     ],
 )
 async def test_each_wrong_claim_has_its_reason(changes: dict[str, Any], reason: str) -> None:
