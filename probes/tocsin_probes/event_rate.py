@@ -13,6 +13,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tocsin.sdk import (
+    CommonReason,
     Finding,
     Gauge,
     Outcome,
@@ -120,16 +121,19 @@ class EventRate(Probe):
         async with read_only(ctx, settings.dsn, reasons_of_query(self.Reason), settings) as connection:
             # Times without a zone are compared in the session's.
             await connection.execute("SELECT set_config('TimeZone', $1, true)", settings.time_zone)
-            seen = await connection.fetchrow(self._counting(), settings.window, list(settings.events))
+            seen = await connection.fetchrow(self._counting(False), settings.window, list(settings.events))
+            if flooded := seen["total"] >= CAP:
+                seen = dict(await connection.fetchrow(self._counting(True), settings.window, list(settings.events)))
+                seen["total"] = CAP
             by_event = dict(zip(settings.events, json.loads(seen["by_event"]), strict=True))
             minutes = settings.window / 60
             rate = seen["watched"] / minutes
             past = Past(ctx.memory, ctx.now(), settings.time_zone)
             usual = past.usual()
-            findings = list(self._judge(seen, rate, usual))
+            findings = list(self._judge(seen, rate, usual)) or list(self._hidden(seen))
             if findings and settings.source_column:
                 async with evidence(ctx, connection, "sources"):
-                    ctx.attach("sources.csv", await self._top_sources(connection), "text/csv")
+                    ctx.attach("sources.csv", await self._top_sources(connection, flooded), "text/csv")
         if usual is not None:
             # So that an attack does not become usual.
             usual_at_most = max(usual * (settings.limits.times_usual or 2.0), settings.limits.min_events / minutes)
@@ -138,13 +142,14 @@ class EventRate(Probe):
             past.add(rate)
         for event, count in by_event.items():
             ctx.measure(_RATE, count / minutes, event=event)
-        if seen["total"]:
+        if seen["total"] and not flooded:
             ctx.measure(_SHARE, seen["watched"] / seen["total"])
         if settings.source_column:
             ctx.measure(_SOURCES, seen["sources"])
         if usual is not None:
             ctx.measure(_USUAL, usual)
-        return Outcome.of(findings, f"{seen['watched']} of {seen['total']} events in the window are watched ones")
+        total = f"at least {CAP}" if flooded else seen["total"]
+        return Outcome.of(findings, f"{seen['watched']} of {total} events in the window are watched ones")
 
     def _judge(self, seen: Any, rate: float, usual: float | None) -> Iterator[Finding]:
         limits, reason = self.settings.limits, self.Reason
@@ -156,7 +161,7 @@ class EventRate(Probe):
             if limits.times_usual is not None and usual is not None and rate > usual * limits.times_usual:
                 detail = f"{rate:.1f} a minute, usual at this hour are {usual:.1f}{self._from(seen)}"
                 yield Finding.of(reason.RATE_HIGH, detail, "past")
-            if limits.share is not None and watched > limits.share * total:
+            if limits.share is not None and total < CAP and watched > limits.share * total:
                 yield Finding.of(
                     reason.SHARE_HIGH, f"{watched / total:.0%} of {total}, the limit is {limits.share:.0%}"
                 )
@@ -169,26 +174,37 @@ class EventRate(Probe):
             detail = f"one source asked for {seen['top_identifiers']} identifiers, the limit is {limits.identifiers}"
             yield Finding.of(reason.SCAN_SUSPECTED, detail)
 
+    def _hidden(self, seen: Any) -> Iterator[Finding]:
+        """What cannot be told where not all events were counted."""
+        limits = self.settings.limits
+        if seen["watched"] >= CAP:
+            yield Finding.of(CommonReason.DEPENDENCY_UNKNOWN, f"more than {CAP} watched events: shorten window", "cap")
+        elif limits.share is not None and seen["total"] >= CAP and seen["watched"] >= limits.min_events:
+            detail = f"more than {CAP} events: limits.share cannot be judged; shorten window"
+            yield Finding.of(CommonReason.DEPENDENCY_UNKNOWN, detail, "cap")
+
     def _from(self, seen: Any) -> str:
         """Few sources or many: the first thing to know about a rate."""
         if not self.settings.source_column or not seen["watched"]:
             return ""
         return f"; from {seen['sources']} sources, the busiest causes {seen['top_source'] / seen['watched']:.0%}"
 
-    def _events(self) -> str:
+    def _events(self, flooded: bool) -> str:
+        """``flooded``: only the watched events are looked at, because a cap of all would hide some of them."""
         settings: EventRate.Settings = self.settings
         columns = {"event": settings.event_column, "source": settings.source_column, "id": settings.identifier_column}
         chosen = ", ".join(
             f"{quoted(own)}::text AS {name}" if own else f"NULL AS {name}" for name, own in columns.items()
         )
+        only = f"AND {quoted(settings.event_column)}::text = ANY($2::text[]) " if flooded else ""
         return (
             f"WITH events AS MATERIALIZED (SELECT {chosen} FROM (\n{settings.query}\n) AS q "
-            f"WHERE {quoted(settings.time_column)} > now() - make_interval(secs => $1) LIMIT {CAP}), "
+            f"WHERE {quoted(settings.time_column)} > now() - make_interval(secs => $1) {only}LIMIT {CAP}), "
             f"watched AS MATERIALIZED (SELECT * FROM events WHERE event = ANY($2::text[])) "
         )
 
-    def _counting(self) -> str:
-        return self._events() + (
+    def _counting(self, flooded: bool) -> str:
+        return self._events(flooded) + (
             "SELECT (SELECT count(*) FROM events) AS total, (SELECT count(*) FROM watched) AS watched, "
             "(SELECT count(DISTINCT source) FROM watched) AS sources, "
             "to_json(ARRAY(SELECT (SELECT count(*) FROM watched WHERE event = e) "
@@ -199,9 +215,9 @@ class EventRate(Probe):
             "GROUP BY source ORDER BY n DESC LIMIT 1), 0) AS top_identifiers"
         )
 
-    async def _top_sources(self, connection: Any) -> str:
+    async def _top_sources(self, connection: Any, flooded: bool) -> str:
         rows = await connection.fetch(
-            self._events()
+            self._events(flooded)
             + "SELECT left(source, 100) AS source, count(*) AS events, count(DISTINCT id) AS identifiers "
             f"FROM watched GROUP BY 1 ORDER BY 2 DESC LIMIT {TOP_SOURCES}",
             self.settings.window,

@@ -155,9 +155,13 @@ class GrpcSocket(Probe):
                 )
             except grpc.aio.AioRpcError as error:
                 return self._without_answer(path, error.code().name, error.details() or "")
+        if answer is None:  # what grpc.aio gives for bytes that are no such message
+            return Outcome.bad(self.Reason.NOT_GRPC, "the answer is no message of gRPC health")
         if answer.status == answers.SERVING:
             return Outcome.ok("gRPC health: SERVING")
-        said = f"gRPC health of {self.settings.service or 'the server'}: {answers.ServingStatus.Name(answer.status)}"
+        known = answers.ServingStatus.items()
+        status = next((name for name, number in known if number == answer.status), f"status {answer.status}")
+        said = f"gRPC health of {self.settings.service or 'the server'}: {status}"
         return Outcome.bad(self.Reason.NOT_SERVING, said)
 
     def _without_answer(self, path: str, code: str, said: str) -> Outcome:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Self
 
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
 from tocsin.sdk import (
@@ -41,6 +43,9 @@ from tocsin.sdk.postgres import (
 from tocsin.sdk.quantities import format_duration
 from tocsin.sdk.sql_text import Select
 
+MAX_LINE = 4096
+"""Characters of a sample that is read, its labels included."""
+HEAD_LINES = 20
 CLOCK_TOLERANCE = 300.0
 """Seconds that a sign of life may lie in the future."""
 
@@ -152,18 +157,20 @@ class Heartbeat(Probe):
     def _judge_activity(
         self, ctx: ProbeContext, beat: float, count: float | Finding, shown: str, *, late: bool
     ) -> Outcome:
-        """``memory["quiet"]``: the newest sign, and where the counter stood when it became too old."""
-        quiet = ctx.memory.get("quiet")
+        """``memory["quiet"]``: the newest sign, where the counter stood when it became too old, when this was seen."""
+        sign, stood, ran_at = [*ctx.memory.get("quiet", (None, 0.0)), 0.0][:3]
         if not late:
             if isinstance(count, float):
-                ctx.memory["quiet"] = [beat, count]
+                ctx.memory["quiet"] = [beat, count, ctx.now()]
             return Outcome.ok(shown)
         if isinstance(count, Finding):
             return Outcome.of([Finding(count.reason, count.status, count.severity, "", f"{shown}; {count.detail}")])
-        before = quiet[1] if quiet is not None and quiet[0] == beat else count
+        # A sign from before the last run that was not seen then has come late itself: nothing begins anew with it.
+        same = sign is not None and (sign == beat or beat < ran_at - CLOCK_TOLERANCE)
+        before = stood if same else count
         if count < before:
             before = 0.0  # it was started anew
-        ctx.memory["quiet"] = [beat, before]
+        ctx.memory["quiet"] = [beat, before, ctx.now()]
         if count > before:
             return Outcome.bad(self.Reason.LATE, f"{shown}; {count - before:g} counted meanwhile")
         return Outcome.ok(f"{shown}, and there was nothing to do")
@@ -186,18 +193,25 @@ async def _samples(ctx: ProbeContext, source: MetricSource) -> list[float] | Non
     answer = (await ctx.http.fetch("GET", source.url, tls=source.tls)).expect(200)
     if answer.truncated:
         raise ProbeFault(CommonReason.UNEXPECTED_BODY, f"more than {len(answer.body)} bytes of metrics")
-    try:
-        samples = [
-            sample
-            for family in text_string_to_metric_families(answer.text())
-            for sample in family.samples
-            if sample.name == source.name
-        ]
-    except ValueError as error:
-        raise ProbeFault(CommonReason.UNEXPECTED_BODY, f"not Prometheus' text format: {error}") from error
+    samples = await asyncio.to_thread(_parsed, answer.text(), source.name)
     if not samples:
         return None
     return [float(sample.value) for sample in samples if source.labels.items() <= sample.labels.items()]
+
+
+def _parsed(text: str, name: str) -> list[Sample]:
+    """The samples of one name. Of a body without any the beginning is read, to tell whether it is of this format."""
+    lines = text.split("\n")
+    own = [line for line in lines if line.startswith(name) and line[len(name) : len(name) + 1] in ("{", " ", "\t")]
+    chosen = own or lines[:HEAD_LINES]
+    # The parser takes quadratic time for the labels of a line.
+    if any(len(line) > MAX_LINE for line in chosen):
+        raise ProbeFault(CommonReason.UNEXPECTED_BODY, f"a line of more than {MAX_LINE} characters of metrics")
+    try:
+        families = text_string_to_metric_families("\n".join(chosen) + "\n")
+        return [sample for family in families for sample in family.samples if sample.name == name]
+    except ValueError as error:
+        raise ProbeFault(CommonReason.UNEXPECTED_BODY, f"not Prometheus' text format: {error}") from error
 
 
 def _latest(name: str, times: Sequence[float]) -> float | None:

@@ -208,8 +208,8 @@ class Postgres(Probe):
                 )
             return
         written = state["written"]
-        # A name that is no segment's (a timeline's history) says nothing new. A server that has never archived, or was
-        # set back behind what it had archived, is judged by what it writes from now on.
+        # A name that is no segment's (a timeline's history, a base backup's end) says nothing new. A server that has
+        # never archived, or was set back behind what it had archived, is judged by what it writes from now on.
         archived = archived_up_to(state["last_archived_wal"], state["segment_size"])
         if archived is None or archived > written:
             archived = min(ctx.memory.get("archived_to", written), written)
@@ -246,7 +246,7 @@ def archived_up_to(segment: str | None, size: int) -> int | None:
 
     PostgreSQL 17 documentation, 28.6 "WAL Internals": timeline, high and low part of the segment's number, in hex.
     """
-    match = re.match(r"[0-9A-F]{8}([0-9A-F]{8})([0-9A-F]{8})", segment or "")
+    match = re.fullmatch(r"[0-9A-F]{8}([0-9A-F]{8})([0-9A-F]{8})", segment or "")
     return (int(match[1], 16) << 32) + (int(match[2], 16) + 1) * size if match else None
 
 

@@ -162,4 +162,8 @@ def _told(content: Content) -> str:
 
 
 def _date(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")
+    try:
+        shown = datetime.fromtimestamp(at, UTC)
+    except (ValueError, OverflowError, OSError):  # beyond the calendar, as infinity is
+        return f"{at:g}"
+    return shown.isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from tocsin.sdk import (
     ByteCount,
+    CommonReason,
     Finding,
     Gauge,
     Outcome,
@@ -130,6 +131,9 @@ class S3Object(Probe):
             raise
         if answer.truncated:
             return [Finding.of(self.Reason.TOO_LARGE, f"{sample.key} is larger than {settings.max_bytes} bytes")]
+        if settings.checksum_column and not sample.checksum:
+            detail = f"{sample.key}: its row has no {settings.checksum_column}"
+            return [Finding.of(CommonReason.DEPENDENCY_UNKNOWN, detail)]
         # Hashing and parsing megabytes would hold the loop for tens of milliseconds.
         reason = await asyncio.to_thread(self._judge, answer.body, sample.checksum)
         return [Finding.of(reason, f"{sample.key}, {len(answer.body)} bytes")] if reason else []

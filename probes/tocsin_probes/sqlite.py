@@ -84,6 +84,9 @@ class Sqlite(Probe):
                 return self._judge(database, deadline)
         except sqlite3.Error as error:
             raise self._fault(error) from error
+        except UnicodeDecodeError as error:
+            # What it would say of the schema holds a name that is no text any more.
+            raise ProbeFault(reason.CORRUPT, "its schema holds a name that is not UTF-8") from error
 
     def _judge(self, database: sqlite3.Connection, deadline: float) -> Outcome:
         database.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)

@@ -49,10 +49,13 @@ class Tls(Probe):
         try:
             certificate = await self._shown(ctx, context)
         except ssl.SSLCertVerificationError as error:
-            # Once more without verifying, to say what it is that cannot be verified.
-            certificate = await self._shown(ctx, _unverified())
-            ctx.measure(CERTIFICATE_EXPIRY, certificate.not_valid_after_utc.timestamp())
             reason = _BY_VERIFY_CODE.get(error.verify_code, CommonReason.TLS_ERROR)
+            try:
+                # Once more without verifying, to say what it is that cannot be verified.
+                certificate = await self._shown(ctx, self._unverified())
+            except OSError:
+                return Outcome.bad(reason, error.verify_message)
+            ctx.measure(CERTIFICATE_EXPIRY, certificate.not_valid_after_utc.timestamp())
             return Outcome.bad(reason, f"{error.verify_message}; {_described(certificate)}")
         expires = certificate.not_valid_after_utc.timestamp()
         ctx.measure(CERTIFICATE_EXPIRY, expires)
@@ -60,6 +63,14 @@ class Tls(Probe):
         if days < self.settings.certificate_days:
             return Outcome.bad(CommonReason.CERTIFICATE_EXPIRING, f"{days:.1f} days left; {_described(certificate)}")
         return Outcome.ok(f"{days:.0f} days left")
+
+    def _unverified(self) -> ssl.SSLContext:
+        context, tls = ssl.create_default_context(), self.settings.tls
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        if tls.client_cert_file:
+            context.load_cert_chain(tls.client_cert_file, tls.client_key_file)
+        return context
 
     async def _shown(self, ctx: ProbeContext, context: ssl.SSLContext) -> x509.Certificate:
         """The server's own certificate."""
@@ -86,13 +97,6 @@ _BY_VERIFY_CODE: Final = {
     64: Tls.Reason.NAME_MISMATCH,
 }
 """openssl-verification-options(1) and x509_vfy.h: X509_V_ERR_*."""
-
-
-def _unverified() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def _described(certificate: x509.Certificate) -> str:

@@ -417,6 +417,18 @@ def test_the_notes_say_when_anybody_in_the_cluster_reaches_the_port(
     assert ("Whoever reaches the port" in notes(tmp_path, *options)) is told
 
 
+def test_the_notes_ask_for_contracts_with_what_the_daemon_is_given(tmp_path: Path) -> None:
+    said = notes(tmp_path, "--set", "envFile.secret=wipe-env", "--set", "webConfig.secret=web,webConfig.tls=true")
+    assert "tocsin plan --config /etc/tocsin/tocsin.yaml --env-file /etc/tocsin-env/.env\n" in said
+    assert "open https://localhost:9760" in said
+
+
+def test_tls_without_a_web_config_is_refused() -> None:
+    answer = helm("template", str(CHART), "--kube-version", "1.34.0", "--set", "webConfig.tls=true")
+    assert answer.status != 0
+    assert "name the Secret with web.yml in webConfig.secret" in answer.error
+
+
 def notes(folder: Path, *options: str) -> str:
     """What helm prints after an install, which `helm template` does not: rendered as a value of an object."""
     copy = folder / "chart"

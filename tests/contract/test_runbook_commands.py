@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
@@ -18,6 +19,7 @@ PROGRAMS = {
     "grpc_health_probe", "helm", "ip", "journalctl", "kubectl", "logcli", "ls", "lsof", "openssl", "pdfsig",
     "pg_isready", "printf", "promtool", "psql", "sqlite3", "ss", "stat", "systemctl", "time", "tocsin", "vault",
 }  # fmt: skip
+ROOT = Path(__file__).parents[2]
 HOSTILE = shlex.quote('it\'s "here"; $(touch /nowhere) `x`')
 
 
@@ -41,6 +43,16 @@ def test_a_shell_takes_every_command_of_a_page(name: tuple[str, str]) -> None:
     script = "\n".join(f"if false; then\n{command}\nfi" for command in found)
     told = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False, timeout=30)
     assert told.stderr == ""
+
+
+def test_what_is_looked_for_in_the_daemons_log_is_said_there() -> None:
+    sought = re.compile(r"(?:-u tocsin|deploy/tocsin --previous) \| grep (?:-\S+ )?'([^']+)'")
+    source = "\n".join(path.read_text() for path in (ROOT / "src" / "tocsin").rglob("*.py"))
+    page = find_page("tocsin", "tocsin-itself")
+    assert page is not None
+    assert len(found := sought.findall(page.own)) >= 2
+    assert [text for text in found if text not in source] == []
+    assert not re.search(r"-u tocsin \| grep [^'-]", page.own), "quoted, so that it is held to the source"
 
 
 def test_quotes_around_a_value_would_be_noticed() -> None:

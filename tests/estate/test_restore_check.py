@@ -90,6 +90,13 @@ async def test_rows_that_come_after_an_incomplete_restore_do_not_make_up_for_the
     assert (await platform.look()).verdict == ("failed", "rows_missing")
 
 
+async def test_a_row_of_no_day_in_the_calendar_does_not_hide_what_is_missing(platform: Platform) -> None:
+    assert (await platform.look()).verdict == ("ok", None)
+    platform.sql("DELETE FROM audit_logs WHERE seq > 50")
+    platform.sql("INSERT INTO audit_logs (created_at) VALUES ('infinity')")
+    assert wrong(seen := await platform.look()) == [("rows_missing", "audit_logs")], seen.detail
+
+
 async def test_a_table_without_a_time_is_counted(platform: Platform) -> None:
     assert (await platform.look()).detail.endswith("; Users: 10 rows")
     platform.sql("""DELETE FROM "Users" WHERE name = 'user1'""")

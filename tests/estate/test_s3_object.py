@@ -96,6 +96,11 @@ async def test_what_is_missing_or_denied_is_told_apart(minio: MinIO, bucket: str
     )
     denied = await fetch(minio, bucket, minio.credentials(bucket, "write"), key="a")
     assert denied.verdict == ("failed", "forbidden")
+    unproven = {"dsn": rows.dsn, "query": "SELECT 'a' AS key, NULL AS sum", "key_column": "key"}
+    minio.put(bucket, "a", b"x")
+    assert (await fetch(minio, bucket, **unproven)).verdict == ("ok", None)
+    without = await fetch(minio, bucket, **unproven, checksum_column="sum")
+    assert (without.verdict, without.detail) == (("unknown", "dependency_unknown"), "a: its row has no sum")
     own = {"dsn": rows.dsn, "query": QUERY, "key_column": "object_key"}
     assert (await fetch(minio, bucket, **own)).verdict == ("unknown", "nothing_to_sample")
     assert (await fetch(minio, bucket, **own, empty_ok=True)).verdict == ("ok", None)

@@ -115,6 +115,22 @@ async def test_events_are_counted_in_the_window_by_what_they_are(tables: Tables)
     assert seen.attachments == ()
 
 
+async def test_a_flood_of_other_events_hides_no_watched_one(tables: Tables) -> None:
+    log(tables, 110_000, "OK")
+    log(tables, 20_000, "RATE_LIMITED")
+    seen = await rate(tables, limits={"per_minute": 100})
+    assert reasons(seen) == {("rate_high", "limit")}
+    assert seen.measured("tocsin_events_per_minute", event="RATE_LIMITED") == 4000
+    share = await rate(tables, limits={"share": 0.5, "min_events": 5})
+    assert share.verdict == ("unknown", "dependency_unknown"), share.detail
+    assert share.detail == "more than 100000 events: limits.share cannot be judged; shorten window"
+    well = await rate(tables, limits={"per_minute": 5000})
+    assert well.verdict == ("ok", None)
+    assert well.detail == "20000 of at least 100000 events in the window are watched ones"
+    log(tables, 90_000, "RATE_LIMITED")
+    assert (await rate(tables, limits={"per_minute": 50_000})).verdict == ("unknown", "dependency_unknown")
+
+
 async def test_a_quiet_log_is_well(tables: Tables) -> None:
     assert (await rate(tables, limits={"per_minute": 0, "share": 0.1})).verdict == ("ok", None)
 

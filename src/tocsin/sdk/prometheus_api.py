@@ -150,7 +150,10 @@ async def instant(
             return Answer([Sample({}, float(data["result"][1]))], doubt(answer, wrong))
         if data["resultType"] != "vector":
             raise ProbeFault(wrong, f"the query gives a {data['resultType']}, not a number or a vector")
-        samples = [Sample(each["metric"], float(each["value"][1])) for each in data["result"]]
+        samples = [
+            Sample({name: str(value) for name, value in each["metric"].items()}, float(each["value"][1]))
+            for each in data["result"]
+        ]
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         detail = f"not an answer of this API: {quoted(str(answer), 80)}"
         raise ProbeFault(CommonReason.DEPENDENCY_UNKNOWN, detail) from error

@@ -183,3 +183,41 @@ def test_targets_are_what_is_asked() -> None:
     assert targets(file=os.devnull) == ()
     assert targets(metric={"url": "http://a.test/metrics", "name": "m"}) == ("http://a.test:80",)
     assert targets(dsn="postgresql://u:p@db/app", query="SELECT 1") == ("postgresql://db:5432",)
+
+
+async def test_signs_that_come_late_themselves_are_late_however_busy_it_is(tmp_path: Path) -> None:
+    """A writer, or a replica, that is an hour behind: each look sees a newer sign, and each is too old."""
+    written, clock, traffic = tmp_path / "row", RealClock(), Traffic(query=5)
+    memory: dict[str, Any] = {}
+    verdicts = []
+    async with traffic.served() as url:
+        activity = {"url": url, "name": "requests_total"}
+        probe = Heartbeat(
+            Heartbeat.Settings.model_validate({"max_age": "15m", "file": str(written), "activity": activity})
+        )
+        for _ in range(4):
+            written.touch()
+            os.utime(written, (clock.wall() - 3600, clock.wall() - 3600))
+            verdicts.append((await probe_once(probe, clock=clock, memory=memory)).verdict)
+            traffic.counted["query"] += 1000
+            clock.offset += 60
+        assert verdicts == [("ok", None), *[("failed", "late")] * 3]
+        # Looked at seldom, a sign is old when it is first seen: what it was for has been counted before.
+        clock.offset += 8 * 3600
+        os.utime(written, (clock.wall() - 1800, clock.wall() - 1800))
+        assert (await probe_once(probe, clock=clock, memory=memory)).verdict == ("ok", None)
+
+
+@pytest.mark.parametrize(
+    "hostile", [b'beat{a="' + b'\\"' * 300_000 + b'"} 1', b"beat{" + b'a="b",' * 60_000 + b'c="d"} 1']
+)
+async def test_a_line_that_would_take_seconds_to_read_is_refused_or_passed_over(hostile: bytes) -> None:
+    async with serving(hostile + b"\n") as url:
+        began = asyncio.get_running_loop().time()
+        seen = await beat(metric={"url": url, "name": "beat"})
+        assert seen.verdict == ("failed", "unexpected_body")
+        assert "a line of more than 4096 characters" in seen.detail
+    async with serving(b"other" + hostile[4:] + b"\nbeats 1\nbeat 1000\n") as url:
+        seen = await beat(metric={"url": url, "name": "beat"})
+        assert seen.measured("tocsin_heartbeat_timestamp_seconds") == 1000
+    assert asyncio.get_running_loop().time() - began < 1.0

@@ -142,10 +142,11 @@ async def test_no_matching_lines_are_zero_only_while_there_are_lines() -> None:
         ("<html>", "dependency_unknown"),
         ("[]", "dependency_unknown"),
         (vector(({}, "many")), "dependency_unknown"),
+        (vector(([], "1")), "dependency_unknown"),  # type: ignore[arg-type]
     ],
 )  # fmt: skip
 async def test_an_answer_that_is_no_number_is_unknown_with_its_reason(answer: Any, reason: str) -> None:
-    probed, _ = await ask(answer)
+    probed, _ = await ask(answer, component_label="n")
     assert probed.verdict == ("unknown", reason), probed.detail
 
 

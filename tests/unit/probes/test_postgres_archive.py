@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tocsin_probes.postgres import IDLE_WAL_BYTES, MAX_WRITTEN, still_waiting
+from tocsin_probes.postgres import IDLE_WAL_BYTES, MAX_WRITTEN, archived_up_to, still_waiting
 
 MIB = 1 << 20
 
@@ -33,3 +33,15 @@ def test_what_is_remembered_is_bounded_and_keeps_the_oldest() -> None:
         assert len(waiting) <= MAX_WRITTEN
         assert waiting[0] == (MIB, 60)
     assert list(waiting) == sorted(waiting)
+
+
+def test_only_a_segment_s_name_says_up_to_where_it_is_archived() -> None:
+    size = 16 * MIB
+    assert archived_up_to("000000010000000000000005", size) == 6 * size
+    for name in (
+        "000000010000000000000002.00000028.backup",
+        "00000002.history",
+        "000000010000000000000005.partial",
+        None,
+    ):
+        assert archived_up_to(name, size) is None

@@ -102,6 +102,13 @@ async def test_a_page_that_is_overwritten_is_found(file: Path, share: float) -> 
     assert (await look(file, check="0s")).verdict == ("ok", None)
 
 
+async def test_a_name_in_the_schema_that_is_no_text_any_more_is_corruption(file: Path) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content.replace(b"CREATE TABLE tenants", b"CREATE TABLO \xffenants", 1))
+    probed = await look(file)
+    assert probed.verdict == ("failed", "corrupt"), probed.detail
+
+
 async def test_a_file_that_was_cut_is_found(file: Path) -> None:
     with file.open("r+b") as raw:
         raw.truncate(file.stat().st_size // 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from typing import Any
 
@@ -49,6 +50,20 @@ async def test_each_fault_of_a_certificate_has_its_reason(authority: Authority) 
         assert probed.verdict == ("failed", reason), probed.detail
         assert probed.measured("tocsin_certificate_expiry_timestamp_seconds") > 0
     assert "it is for '127.0.0.1', issued by 'CN=tocsin test issuing', valid until " in probed.detail
+
+
+async def test_what_a_server_that_asks_for_our_certificate_shows_is_told(authority: Authority) -> None:
+    expired, ours = authority.issue("expired-and-asking", days=-2), authority.issue("ours")
+    context = expired.server_context()
+    context.verify_mode, context.maximum_version = ssl.CERT_REQUIRED, ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(ours.ca_file)
+    files = {"client_cert_file": str(ours.certificate_file), "client_key_file": str(ours.key_file)}
+    for own, described in ((files, True), ({}, False)):
+        async with serving(silence, tls=context) as port:
+            made = {"address": f"127.0.0.1:{port}", "tls": {"ca_file": str(expired.ca_file), **own}}
+            probed = await probe_once(Tls(Tls.Settings.model_validate(made)), 2.0)
+        assert probed.verdict == ("failed", "certificate_expired"), probed.detail
+        assert ("it is for '127.0.0.1'" in probed.detail) is described
 
 
 async def test_a_root_that_is_not_trusted_is_a_missing_issuer(authority: Authority) -> None:
