@@ -179,7 +179,11 @@ class EventRate(Probe):
         limits = self.settings.limits
         if seen["watched"] >= CAP:
             yield Finding.of(CommonReason.DEPENDENCY_UNKNOWN, f"more than {CAP} watched events: shorten window", "cap")
-        elif limits.share is not None and seen["total"] >= CAP and seen["watched"] >= limits.min_events:
+        elif (
+            limits.share is not None
+            and seen["total"] >= CAP
+            and seen["watched"] >= max(limits.min_events, limits.share * CAP)
+        ):
             detail = f"more than {CAP} events: limits.share cannot be judged; shorten window"
             yield Finding.of(CommonReason.DEPENDENCY_UNKNOWN, detail, "cap")
 

@@ -201,10 +201,11 @@ async def _samples(ctx: ProbeContext, source: MetricSource) -> list[float] | Non
 
 def _parsed(text: str, name: str) -> list[Sample]:
     """The samples of one name. Of a body without any the beginning is read, to tell whether it is of this format."""
-    lines = text.split("\n")
-    own = [line for line in lines if line.startswith(name) and line[len(name) : len(name) + 1] in ("{", " ", "\t")]
-    chosen = own or lines[:HEAD_LINES]
+    lines = [line.lstrip(" \t") for line in text.split("\n")]
+    begins = (f"{name}{{", f"{name} ", f"{name}\t", f'{{"{name}"')
+    own = [line for line in lines if line.startswith(begins)]
     # The parser takes quadratic time for the labels of a line.
+    chosen = own or [line for line in lines[:HEAD_LINES] if len(line) <= MAX_LINE]
     if any(len(line) > MAX_LINE for line in chosen):
         raise ProbeFault(CommonReason.UNEXPECTED_BODY, f"a line of more than {MAX_LINE} characters of metrics")
     try:

@@ -117,7 +117,7 @@ class S3Object(Probe):
                 f"SELECT {quoted(settings.key_column)}::text AS key, {checksum} AS checksum "
                 f"FROM (\n{settings.query}\n) AS q LIMIT {settings.samples}"
             )
-        return [Sample(row["key"] or "", row["checksum"] or "") for row in rows]
+        return [Sample(row["key"] or "", row["checksum"]) for row in rows]
 
     async def _look(self, bucket: Bucket, sample: Sample) -> list[Finding]:
         settings: S3Object.Settings = self.settings
@@ -131,14 +131,16 @@ class S3Object(Probe):
             raise
         if answer.truncated:
             return [Finding.of(self.Reason.TOO_LARGE, f"{sample.key} is larger than {settings.max_bytes} bytes")]
-        if settings.checksum_column and not sample.checksum:
-            detail = f"{sample.key}: its row has no {settings.checksum_column}"
-            return [Finding.of(CommonReason.DEPENDENCY_UNKNOWN, detail)]
         # Hashing and parsing megabytes would hold the loop for tens of milliseconds.
         reason = await asyncio.to_thread(self._judge, answer.body, sample.checksum)
-        return [Finding.of(reason, f"{sample.key}, {len(answer.body)} bytes")] if reason else []
+        if reason:
+            return [Finding.of(reason, f"{sample.key}, {len(answer.body)} bytes")]
+        if sample.checksum is None:
+            detail = f"{sample.key}: its row has no {settings.checksum_column}"
+            return [Finding.of(CommonReason.DEPENDENCY_UNKNOWN, detail)]
+        return []
 
-    def _judge(self, body: bytes, checksum: str) -> ReasonEnum | None:
+    def _judge(self, body: bytes, checksum: str | None) -> ReasonEnum | None:
         settings: S3Object.Settings = self.settings
         if checksum and not is_checksum(checksum, hashlib.new(settings.checksum_type, body).digest()):
             return self.Reason.CHECKSUM_MISMATCH

@@ -101,6 +101,10 @@ async def test_what_is_missing_or_denied_is_told_apart(minio: MinIO, bucket: str
     assert (await fetch(minio, bucket, **unproven)).verdict == ("ok", None)
     without = await fetch(minio, bucket, **unproven, checksum_column="sum")
     assert (without.verdict, without.detail) == (("unknown", "dependency_unknown"), "a: its row has no sum")
+    wrong = await fetch(minio, bucket, **unproven, checksum_column="sum", type="pdf")
+    assert wrong.verdict == ("failed", "not_a_pdf"), "what is known to be bad comes first"
+    unpublished = unproven | {"query": "SELECT 'a' AS key, '' AS sum"}
+    assert (await fetch(minio, bucket, **unpublished, checksum_column="sum")).verdict == ("ok", None)
     own = {"dsn": rows.dsn, "query": QUERY, "key_column": "object_key"}
     assert (await fetch(minio, bucket, **own)).verdict == ("unknown", "nothing_to_sample")
     assert (await fetch(minio, bucket, **own, empty_ok=True)).verdict == ("ok", None)

@@ -42,7 +42,11 @@ class Patience:
                 self._turn.release()
 
         # Nobody waits for a thread like this at the end of the process.
-        threading.Thread(target=work, name="tocsin-pages", daemon=True).start()
+        try:
+            threading.Thread(target=work, name="tocsin-pages", daemon=True).start()
+        except RuntimeError:  # there is no thread to be had
+            self._turn.release()
+            raise self._error() from None
         try:
             return answer.result(self._seconds)
         except TimeoutError:

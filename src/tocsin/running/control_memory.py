@@ -21,7 +21,7 @@ class ControlMemory:
         try:
             content = json.loads(read_if_there(self.path) or b"{}")
             kept = {str(url): float(at) for url, at in content.items()}
-        except (OSError, ValueError, TypeError, AttributeError):
+        except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             return {}
         return {url: at for url, at in kept.items() if isfinite(at)}
 

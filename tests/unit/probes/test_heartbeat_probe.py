@@ -62,6 +62,15 @@ async def test_the_newest_matching_sample_of_a_metric_is_the_sign_of_life() -> N
         assert (await beat(metric={"url": url, "name": "other"})).verdict == ("failed", "never_seen")
 
 
+@pytest.mark.parametrize("line", ["  beat 1000", '{"beat"} 1000', "beat\t1000", 'beat {a="b"} 1000'])
+async def test_a_sample_is_found_however_its_line_begins(line: str) -> None:
+    others = "".join(f"other_{number} 1\n" for number in range(60))
+    async with serving(f"# HELP other_0 {'x' * 5000}\n{others}{line}\n".encode()) as url:
+        seen = await beat(metric={"url": url, "name": "beat"})
+        assert seen.measured("tocsin_heartbeat_timestamp_seconds") == 1000
+        assert (await beat(metric={"url": url, "name": "absent"})).verdict == ("failed", "never_seen")
+
+
 async def test_an_answer_that_is_no_metrics_is_told() -> None:
     async with serving(b"<html> not { metrics") as url:
         assert (await beat(metric={"url": url, "name": "x"})).verdict == ("failed", "unexpected_body")

@@ -169,9 +169,11 @@ async def test_what_answered_in_the_process_before_excuses_an_outage_for_a_day(t
         held = {"remembered": memory.read(), "remember": memory.write}
         controls = Controls(targets, http, clock, keep=0.0, reach=reach, **held)  # type: ignore[arg-type]
         watching = asyncio.create_task(controls.watch())
-        await asyncio.sleep(0.1)
-        watching.cancel()
         outcome = await controls.judge(refused)
+        async with asyncio.timeout(20):
+            while not down and there.url not in memory.read():  # noqa: ASYNC110 - the writer is a thread
+                await asyncio.sleep(0.01)
+        watching.cancel()
         await controls.close()
         return outcome.reason
 
@@ -182,7 +184,15 @@ async def test_what_answered_in_the_process_before_excuses_an_outage_for_a_day(t
     assert await judged(http, never) == "connection_refused"
     memory.write({there.url: clock.wall() - 86_401})
     assert await judged(http, there) == "connection_refused"
-    for content in ("", "[]", '{"dns://there": "NaN"}', '{"dns://there": []}', "\0"):
+    for content in (
+        "",
+        "[]",
+        '{"dns://there": ' + "9" * 400 + "}",
+        "[" * 100_000,
+        '{"dns://there": "NaN"}',
+        '{"dns://there": []}',
+        "\0",
+    ):
         memory.path.write_text(content)
         assert await judged(http, there) == "connection_refused"
     await http.close()
