@@ -44,7 +44,9 @@ def test_a_probe_that_blocks_the_loop_fails_liveness_and_its_stack_is_in_the_log
     innocent = [f"well{number}" for number in range(20)]
     # Two requests each: what was in flight before the loop stands still has something to do after it.
     url, more = f"{target.url}/elsewhere", "    follow_redirects: true\n"
-    config = write(tmp_path / "c.yaml", blocker, *(http_probe(name, url, more=more) for name in innocent))
+    # Time enough on a busy machine for all that goes on at once when the loop turns again.
+    probes = (http_probe(name, url, every="2s", timeout="1500ms", more=more) for name in innocent)
+    config = write(tmp_path / "c.yaml", blocker, *probes)
     daemon = start(config, environment=trouble)
     daemon.until(lambda: all(daemon.probes()[name]["runs"]["ok"] for name in innocent), "to have run them all")
     switch.touch()
